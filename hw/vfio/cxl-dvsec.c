@@ -1,0 +1,238 @@
+/*
+ * The CXL DVSECs that a guest sees of a CXL device behind vfio-pci
+ *
+ * The physical ones hold addresses of the host, and writes to them change
+ * the host's device. The guest gets QEMU's copy: everything is emulated in
+ * the device's own config space, and no access reaches the kernel.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <linux/vfio.h>
+
+#include "qapi/error.h"
+#include "qemu/range.h"
+#include "hw/pci/pci.h"
+#include "hw/registerfields.h"
+#include "pci.h"
+#include "cxl-dvsec.h"
+#include "cxl-uapi.h"
+#include "trace.h"
+
+/* CXL r3.1 Section 8.1.3: registers of 16 bits in the CXL Device DVSEC */
+REG16(DVSEC_CAP, 0x0a)
+    FIELD(DVSEC_CAP, CACHE_CAPABLE, 0, 1)
+    FIELD(DVSEC_CAP, CACHE_WBI_CAPABLE, 6, 1)
+    FIELD(DVSEC_CAP, RST_CAPABLE, 7, 1)
+    FIELD(DVSEC_CAP, RST_TIMEOUT, 8, 3)
+    FIELD(DVSEC_CAP, RST_MEM_CLR_CAPABLE, 11, 1)
+    FIELD(DVSEC_CAP, VIRAL_CAPABLE, 14, 1)
+REG16(DVSEC_CONTROL, 0x0c)
+    FIELD(DVSEC_CONTROL, CACHE_ENABLE, 0, 1)
+    FIELD(DVSEC_CONTROL, IO_ENABLE, 1, 1)
+    FIELD(DVSEC_CONTROL, MEM_ENABLE, 2, 1)
+    FIELD(DVSEC_CONTROL, CACHE_SF, 3, 9)
+    FIELD(DVSEC_CONTROL, VIRAL_ENABLE, 14, 1)
+REG16(DVSEC_STATUS, 0x0e)
+    FIELD(DVSEC_STATUS, VIRAL, 14, 1)
+REG16(DVSEC_CONTROL2, 0x10)
+    FIELD(DVSEC_CONTROL2, DISABLE_CACHING, 0, 1)
+REG16(DVSEC_LOCK, 0x14)
+    FIELD(DVSEC_LOCK, CONFIG_LOCK, 0, 1)
+
+#define DVSEC_MIN_LENGTH offsetof(CXLDVSECDevice, cap3)
+
+static bool read_config(VFIOPCIDevice *vdev, unsigned offset, uint32_t *value)
+{
+    VFIODevice *vbasedev = &vdev->vbasedev;
+    int ret = vbasedev->io_ops->region_read(vbasedev,
+                                            VFIO_PCI_CONFIG_REGION_INDEX,
+                                            offset, sizeof(*value), value);
+
+    *value = le32_to_cpu(*value);
+    return ret == sizeof(*value);
+}
+
+bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
+                         Error **errp)
+{
+    uint16_t pos = PCI_CONFIG_SPACE_SIZE;
+    uint32_t header, header1, header2;
+
+    memset(dvsecs, 0, sizeof(*dvsecs));
+    /* No more capabilities than fit: the chain may be a loop */
+    for (int i = 0; i < PCIE_CONFIG_SPACE_SIZE / 8 && pos; i++) {
+        unsigned length;
+        bool device;
+
+        if (pos < PCI_CONFIG_SPACE_SIZE || !QEMU_IS_ALIGNED(pos, 4) ||
+            pos > PCIE_CONFIG_SPACE_SIZE - sizeof(DVSECHeader) ||
+            !read_config(vdev, pos, &header) ||
+            !read_config(vdev, pos + PCI_DVSEC_HEADER1, &header1) ||
+            !read_config(vdev, pos + PCI_DVSEC_HEADER2, &header2)) {
+            error_setg(errp, "extended capability at 0x%x", pos);
+            return false;
+        }
+        length = PCI_DVSEC_HEADER1_LEN(header1);
+        if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_DVSEC &&
+            PCI_DVSEC_HEADER1_VID(header1) == CXL_VENDOR_ID) {
+            device = PCI_DVSEC_HEADER2_ID(header2) == PCIE_CXL_DEVICE_DVSEC;
+            if (length < (device ? DVSEC_MIN_LENGTH : sizeof(DVSECHeader)) ||
+                length > PCIE_CONFIG_SPACE_SIZE - pos ||
+                dvsecs->count == ARRAY_SIZE(dvsecs->dvsec)) {
+                error_setg(errp, "CXL DVSEC at 0x%x has %u bytes", pos,
+                           length);
+                return false;
+            }
+            dvsecs->dvsec[dvsecs->count].at = pos;
+            dvsecs->dvsec[dvsecs->count++].length = ROUND_UP(length, 4);
+            if (device) {
+                dvsecs->device = pos;
+            }
+        }
+        pos = PCI_EXT_CAP_NEXT(header);
+    }
+    return true;
+}
+
+bool vfio_cxl_dvsec_owns(const VFIOCXLDVSECs *dvsecs, uint32_t addr,
+                         unsigned len)
+{
+    for (unsigned i = 0; i < dvsecs->count; i++) {
+        if (ranges_overlap(addr, len, dvsecs->dvsec[i].at,
+                           dvsecs->dvsec[i].length)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Reads come from pdev->config, writes change nothing yet */
+static void emulate(VFIOPCIDevice *vdev, const VFIOCXLDVSECs *dvsecs)
+{
+    PCIDevice *pdev = PCI_DEVICE(vdev);
+
+    for (unsigned i = 0; i < dvsecs->count; i++) {
+        unsigned at = dvsecs->dvsec[i].at;
+        unsigned size = dvsecs->dvsec[i].length;
+
+        memset(vdev->emulated_config_bits + at, 0xff, size);
+        memset(pdev->wmask + at, 0, size);
+        memset(pdev->w1cmask + at, 0, size);
+    }
+}
+
+void vfio_cxl_dvsec_hide(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
+{
+    PCIDevice *pdev = PCI_DEVICE(vdev);
+
+    emulate(vdev, dvsecs);
+    for (unsigned i = 0; i < dvsecs->count; i++) {
+        unsigned at = dvsecs->dvsec[i].at;
+        unsigned size = dvsecs->dvsec[i].length;
+
+        /* The head of the chain is a stub that stays */
+        if (at == PCI_CONFIG_SPACE_SIZE) {
+            at += PCI_DVSEC_HEADER1;
+            size -= PCI_DVSEC_HEADER1;
+        }
+        memset(pdev->config + at, 0, size);
+    }
+    dvsecs->device = 0;
+}
+
+static uint8_t *device_reg(VFIOPCIDevice *vdev, const VFIOCXLDVSECs *dvsecs,
+                           unsigned offset)
+{
+    return PCI_DEVICE(vdev)->config + dvsecs->device + offset;
+}
+
+void vfio_cxl_dvsec_set_base(VFIOPCIDevice *vdev,
+                             const VFIOCXLDVSECs *dvsecs, uint64_t base)
+{
+    pci_set_long(device_reg(vdev, dvsecs,
+                            offsetof(CXLDVSECDevice, range1_base_lo)), base);
+    pci_set_long(device_reg(vdev, dvsecs,
+                            offsetof(CXLDVSECDevice, range1_base_hi)),
+                 base >> 32);
+}
+
+bool vfio_cxl_dvsec_mem_enabled(VFIOPCIDevice *vdev,
+                                const VFIOCXLDVSECs *dvsecs)
+{
+    return pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL)) &
+           R_DVSEC_CONTROL_MEM_ENABLE_MASK;
+}
+
+void vfio_cxl_dvsec_enable_mem(VFIOPCIDevice *vdev,
+                               const VFIOCXLDVSECs *dvsecs)
+{
+    pci_word_test_and_set_mask(device_reg(vdev, dvsecs, A_DVSEC_CONTROL),
+                               R_DVSEC_CONTROL_MEM_ENABLE_MASK);
+}
+
+void vfio_cxl_dvsec_reset(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
+{
+    PCIDevice *pdev = PCI_DEVICE(vdev);
+    uint8_t *wmask = pdev->wmask + dvsecs->device;
+    uint8_t *w1cmask = pdev->w1cmask + dvsecs->device;
+    uint16_t cap = pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CAP));
+    uint16_t control = R_DVSEC_CONTROL_MEM_ENABLE_MASK;
+
+    if (FIELD_EX16(cap, DVSEC_CAP, CACHE_CAPABLE)) {
+        control |= R_DVSEC_CONTROL_CACHE_ENABLE_MASK |
+                   R_DVSEC_CONTROL_CACHE_SF_MASK;
+    }
+    if (FIELD_EX16(cap, DVSEC_CAP, VIRAL_CAPABLE)) {
+        control |= R_DVSEC_CONTROL_VIRAL_ENABLE_MASK;
+    }
+    pci_set_word(wmask + A_DVSEC_CONTROL, control);
+    pci_set_word(w1cmask + A_DVSEC_STATUS, R_DVSEC_STATUS_VIRAL_MASK);
+    pci_set_word(wmask + A_DVSEC_CONTROL2,
+                 R_DVSEC_CONTROL2_DISABLE_CACHING_MASK);
+    pci_set_word(wmask + A_DVSEC_LOCK, R_DVSEC_LOCK_CONFIG_LOCK_MASK);
+
+    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL),
+                 R_DVSEC_CONTROL_IO_ENABLE_MASK);
+    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_STATUS), 0);
+    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL2), 0);
+    pci_set_word(device_reg(vdev, dvsecs,
+                            offsetof(CXLDVSECDevice, status2)), 0);
+    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_LOCK), 0);
+    vfio_cxl_dvsec_set_base(vdev, dvsecs, 0);
+}
+
+void vfio_cxl_dvsec_setup(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
+{
+    uint8_t *cap = device_reg(vdev, dvsecs, A_DVSEC_CAP);
+
+    emulate(vdev, dvsecs);
+    /* What a guest cannot be given yet: CXL reset, cache write-back */
+    pci_word_test_and_clear_mask(cap, R_DVSEC_CAP_CACHE_WBI_CAPABLE_MASK |
+                                      R_DVSEC_CAP_RST_CAPABLE_MASK |
+                                      R_DVSEC_CAP_RST_TIMEOUT_MASK |
+                                      R_DVSEC_CAP_RST_MEM_CLR_CAPABLE_MASK);
+    pci_set_long(device_reg(vdev, dvsecs,
+                            offsetof(CXLDVSECDevice, range2_base_lo)), 0);
+    pci_set_long(device_reg(vdev, dvsecs,
+                            offsetof(CXLDVSECDevice, range2_base_hi)), 0);
+    vfio_cxl_dvsec_reset(vdev, dvsecs);
+}
+
+void vfio_cxl_dvsec_write(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
+                          uint32_t addr, uint32_t val, int len)
+{
+    PCIDevice *pdev = PCI_DEVICE(vdev);
+
+    pci_default_write_config(pdev, addr, val, len);
+    trace_vfio_cxl_dvsec_write(vdev->vbasedev.name, addr, val, len);
+
+    /* CXL r3.1 Section 8.1.3.6: CONFIG_LOCK makes CONTROL read-only */
+    if (dvsecs->device &&
+        pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_LOCK)) &
+        R_DVSEC_LOCK_CONFIG_LOCK_MASK) {
+        pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_CONTROL, 0);
+        pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_LOCK, 0);
+    }
+}

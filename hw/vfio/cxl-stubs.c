@@ -1,0 +1,55 @@
+/*
+ * CXL Type-2 devices behind vfio-pci, in a QEMU without CXL
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <linux/vfio.h>
+
+#include "qapi/error.h"
+#include "pci.h"
+
+void vfio_cxl_class_init(ObjectClass *klass)
+{
+}
+
+bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
+{
+    if (vdev->vbasedev.flags & VFIO_DEVICE_FLAGS_CXL) {
+        error_setg(errp, "this is a CXL device and QEMU was built without "
+                   "CONFIG_CXL");
+        return false;
+    }
+    return true;
+}
+
+void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr)
+{
+}
+
+bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos)
+{
+    return false;
+}
+
+bool vfio_cxl_config_setup(VFIOPCIDevice *vdev, Error **errp)
+{
+    return true;
+}
+
+void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
+{
+}
+
+void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
+{
+}
+
+void vfio_cxl_exit(VFIOPCIDevice *vdev)
+{
+}
+
+void vfio_cxl_finalize(VFIOPCIDevice *vdev)
+{
+}

@@ -1,0 +1,468 @@
+/*
+ * VFIO's user interface for CXL Type-2 devices, whatever the kernel
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <linux/vfio.h>
+
+#include "qapi/error.h"
+#include "qemu/range.h"
+#include "qemu/units.h"
+#include "hw/cxl/cxl.h"
+#include "hw/cxl/cxl_hdm.h"
+#include "hw/pci/pci.h"
+#include "hw/registerfields.h"
+#include "cxl-uapi.h"
+#include "trace.h"
+#include "vfio-helpers.h"
+
+#define HDM_OFFSET(reg) (A_CXL_HDM_DECODER##reg - CXL_HDM_REGISTERS_OFFSET)
+
+static const VFIOCXLKernel kernel_v2 = {
+    .name = "v2",
+    .traps_block = true,
+    .hides_lock = true,
+};
+
+static bool read_region(VFIODevice *vbasedev, unsigned region, off_t offset,
+                        unsigned size, void *data)
+{
+    return vbasedev->io_ops->region_read(vbasedev, region, offset, size,
+                                         data) == size;
+}
+
+static bool read_config(VFIODevice *vbasedev, unsigned offset,
+                        uint32_t *value)
+{
+    if (!read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX, offset,
+                     sizeof(*value), value)) {
+        return false;
+    }
+    *value = le32_to_cpu(*value);
+    return true;
+}
+
+/* Offset and @length of the CXL DVSEC @id in config space; 0 if none */
+static uint16_t find_dvsec(VFIODevice *vbasedev, uint16_t id,
+                           unsigned *length)
+{
+    uint16_t pos = PCI_CONFIG_SPACE_SIZE;
+    uint32_t header, dvsec1, dvsec2;
+
+    /* No more capabilities than fit: the chain may be a loop */
+    for (int i = 0; i < PCIE_CONFIG_SPACE_SIZE / 8 && pos; i++) {
+        if (pos < PCI_CONFIG_SPACE_SIZE || !QEMU_IS_ALIGNED(pos, 4) ||
+            pos > PCIE_CONFIG_SPACE_SIZE - sizeof(DVSECHeader) ||
+            !read_config(vbasedev, pos, &header)) {
+            return 0;
+        }
+        if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_DVSEC &&
+            read_config(vbasedev, pos + PCI_DVSEC_HEADER1, &dvsec1) &&
+            read_config(vbasedev, pos + PCI_DVSEC_HEADER2, &dvsec2) &&
+            PCI_DVSEC_HEADER1_VID(dvsec1) == CXL_VENDOR_ID &&
+            PCI_DVSEC_HEADER2_ID(dvsec2) == id) {
+            *length = PCI_DVSEC_HEADER1_LEN(dvsec1);
+            return *length <= PCIE_CONFIG_SPACE_SIZE - pos ? pos : 0;
+        }
+        pos = PCI_EXT_CAP_NEXT(header);
+    }
+    return 0;
+}
+
+bool vfio_cxl_find_block(VFIODevice *vbasedev, unsigned *bar,
+                         uint64_t *offset)
+{
+    unsigned length, first = offsetof(CXLDVSECRegisterLocator, reg0_base_lo);
+    uint16_t pos = find_dvsec(vbasedev, REG_LOC_DVSEC, &length);
+    uint32_t lo, hi;
+
+    if (!pos) {
+        return false;
+    }
+    for (unsigned i = first; i + 8 <= length; i += 8) {
+        if (read_config(vbasedev, pos + i, &lo) &&
+            read_config(vbasedev, pos + i + 4, &hi) &&
+            (lo & 0xff00) == RBI_COMPONENT_REG && (lo & 7) < PCI_ROM_SLOT) {
+            *bar = lo & 7;
+            *offset = ((uint64_t)hi << 32) | (lo & 0xffff0000);
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Find capability @id in the @size bytes of a reply. Each capability that is
+ * passed ends before the next one or the end; chains that go back, outside
+ * or on for ever lead nowhere.
+ */
+static const void *find_cap(const void *reply, uint32_t size, uint32_t offset,
+                            uint16_t id, uint32_t *length)
+{
+    const struct vfio_info_cap_header *header;
+
+    while (offset) {
+        if (!QEMU_IS_ALIGNED(offset, 4) || offset > size ||
+            sizeof(*header) > size - offset) {
+            return NULL;
+        }
+        header = reply + offset;
+        if (header->next && header->next <= offset) {
+            return NULL;
+        }
+        if (header->id == id) {
+            *length = (header->next ? MIN(header->next, size) : size) - offset;
+            return header;
+        }
+        offset = header->next;
+    }
+    return NULL;
+}
+
+static const void *find_region_cap(const struct vfio_region_info *info,
+                                   uint16_t id, uint32_t *length)
+{
+    if (!(info->flags & VFIO_REGION_INFO_FLAG_CAPS)) {
+        return NULL;
+    }
+    return find_cap(info, info->argsz, info->cap_offset, id, length);
+}
+
+/* A region of type CXL, by its index */
+static const struct vfio_region_info *get_region(VFIODevice *vbasedev,
+                                                 unsigned index,
+                                                 uint32_t subtype,
+                                                 Error **errp)
+{
+    const struct vfio_region_info_cap_type *type;
+    struct vfio_region_info *info = NULL;
+    uint32_t length;
+    int ret;
+
+    if (index < VFIO_PCI_NUM_REGIONS ||
+        index >= vbasedev->num_initial_regions) {
+        error_setg(errp, "CXL region %u of %u regions", index,
+                   vbasedev->num_initial_regions);
+        return NULL;
+    }
+    ret = vfio_device_get_region_info(vbasedev, index, &info);
+    if (ret) {
+        error_setg_errno(errp, -ret, "cannot get info of CXL region %u",
+                         index);
+        return NULL;
+    }
+    type = find_region_cap(info, VFIO_REGION_INFO_CAP_TYPE, &length);
+    if (!type || length < sizeof(*type) ||
+        type->type != (VFIO_REGION_TYPE_PCI_VENDOR_TYPE | CXL_VENDOR_ID) ||
+        type->subtype != subtype) {
+        error_setg(errp, "region %u is not of the CXL type %u", index,
+                   subtype);
+        return NULL;
+    }
+    return info;
+}
+
+static bool get_memory(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+{
+    const uint32_t need = VFIO_REGION_INFO_FLAG_READ |
+                          VFIO_REGION_INFO_FLAG_WRITE |
+                          VFIO_REGION_INFO_FLAG_MMAP;
+    const struct vfio_region_info *region;
+
+    region = get_region(vbasedev, info->memory_region,
+                        VFIO_REGION_SUBTYPE_CXL, errp);
+    if (!region) {
+        return false;
+    }
+    if ((region->flags & need) != need) {
+        error_setg(errp, "the kernel does not let the device's memory be "
+                   "mapped (region flags 0x%x)", region->flags);
+        return false;
+    }
+    if (!region->size || !QEMU_IS_ALIGNED(region->size, CXL_HDM_ALIGN)) {
+        error_setg(errp, "device memory of 0x%" PRIx64 " bytes is not a "
+                   "multiple of 256 MiB", (uint64_t)region->size);
+        return false;
+    }
+    info->memory_size = region->size;
+    return true;
+}
+
+static bool get_registers(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                          Error **errp)
+{
+    const struct vfio_region_info *region;
+
+    region = get_region(vbasedev, info->registers_region,
+                        VFIO_REGION_SUBTYPE_CXL_COMP_REGS, errp);
+    if (!region) {
+        return false;
+    }
+    if (region->size > CXL2_COMPONENT_BLOCK_SIZE - info->registers_offset) {
+        error_setg(errp, "component registers of 0x%" PRIx64 " bytes",
+                   (uint64_t)region->size);
+        return false;
+    }
+    info->registers_size = region->size;
+    return true;
+}
+
+bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                            unsigned offset, uint32_t *value, Error **errp)
+{
+    if (offset < info->registers_offset ||
+        offset - info->registers_offset + 4 > info->registers_size) {
+        error_setg(errp, "component register 0x%x is not in the kernel's "
+                   "region", offset);
+        return false;
+    }
+    /* One dword a call: some kernels accept nothing else */
+    if (!read_region(vbasedev, info->registers_region,
+                     offset - info->registers_offset, sizeof(*value), value)) {
+        error_setg(errp, "cannot read component register 0x%x", offset);
+        return false;
+    }
+    *value = le32_to_cpu(*value);
+    return true;
+}
+
+/* CXL r3.1 Section 8.2.4.1: walk the capability array to the HDM decoders */
+static bool find_hdm(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+{
+    const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
+    uint32_t value;
+    unsigned count;
+
+    if (!vfio_cxl_read_register(vbasedev, info, cm, &value, errp)) {
+        return false;
+    }
+    count = FIELD_EX32(value, CXL_CAPABILITY_HEADER, ARRAY_SIZE);
+    if (FIELD_EX32(value, CXL_CAPABILITY_HEADER, ID) != 1) {
+        error_setg(errp, "no CXL capability array (0x%08x)", value);
+        return false;
+    }
+    for (unsigned i = 1; i <= count; i++) {
+        if (!vfio_cxl_read_register(vbasedev, info, cm + 4 * i, &value,
+                                    errp)) {
+            return false;
+        }
+        if (FIELD_EX32(value, CXL_HDM_CAPABILITY_HEADER, ID) == 5) {
+            info->hdm_offset = cm + FIELD_EX32(value,
+                                               CXL_HDM_CAPABILITY_HEADER,
+                                               PTR);
+            return true;
+        }
+    }
+    error_setg(errp, "no HDM Decoder Capability among %u", count);
+    return false;
+}
+
+static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                           Error **errp)
+{
+    uint32_t ctrl, base_lo, base_hi, size_lo, size_hi;
+    unsigned d0 = info->hdm_offset;
+    uint64_t size;
+
+    if (!vfio_cxl_read_register(vbasedev, info, d0, &info->hdm_capability,
+                                errp)) {
+        return false;
+    }
+    info->decoder_count =
+        cxl_decoder_count_dec(FIELD_EX32(info->hdm_capability,
+                                         CXL_HDM_DECODER_CAPABILITY,
+                                         DECODER_COUNT));
+    if (info->decoder_count < 1 || info->decoder_count > HDM_DECODE_MAX) {
+        error_setg(errp, "%u HDM decoders; a device has 1 to %u",
+                   info->decoder_count, HDM_DECODE_MAX);
+        return false;
+    }
+    if (d0 + 0x10 + 0x20 * info->decoder_count >
+        info->registers_offset + info->registers_size) {
+        error_setg(errp, "%u HDM decoders do not fit the component registers",
+                   info->decoder_count);
+        return false;
+    }
+    if (!vfio_cxl_read_register(vbasedev, info, d0 + HDM_OFFSET(0_CTRL),
+                                &ctrl, errp) ||
+        !vfio_cxl_read_register(vbasedev, info, d0 + HDM_OFFSET(0_BASE_LO),
+                                &base_lo, errp) ||
+        !vfio_cxl_read_register(vbasedev, info, d0 + HDM_OFFSET(0_BASE_HI),
+                                &base_hi, errp) ||
+        !vfio_cxl_read_register(vbasedev, info, d0 + HDM_OFFSET(0_SIZE_LO),
+                                &size_lo, errp) ||
+        !vfio_cxl_read_register(vbasedev, info, d0 + HDM_OFFSET(0_SIZE_HI),
+                                &size_hi, errp)) {
+        return false;
+    }
+    if (!FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
+        error_setg(errp, "the host's firmware did not commit its HDM decoder");
+        return false;
+    }
+    if (FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW)) {
+        error_setg(errp, "the host interleaves its memory");
+        return false;
+    }
+    size = size_lo | ((uint64_t)size_hi << 32);
+    if (info->decoder_count == 1 && size != info->memory_size) {
+        error_setg(errp, "the decoder maps 0x%" PRIx64 " bytes, the region "
+                   "has 0x%" PRIx64, size, info->memory_size);
+        return false;
+    }
+    info->host_only = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, TYPE);
+    info->locked = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT) ||
+                   (info->kernel->hides_lock && !base_lo && !base_hi);
+    return true;
+}
+
+/* The component register block must be where the device itself says */
+static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+{
+    const struct vfio_region_info_cap_sparse_mmap *sparse;
+    struct vfio_region_info *region = NULL;
+    uint64_t end = 0, block = UINT64_MAX;
+    unsigned bar = 0;
+    uint32_t length;
+    int ret;
+
+    if (!vfio_cxl_find_block(vbasedev, &bar, &block) || bar != info->bar ||
+        block != info->block) {
+        error_setg(errp, "component registers at BAR %u + 0x%" PRIx64
+                   ", where the Register Locator has none", info->bar,
+                   info->block);
+        return false;
+    }
+    ret = vfio_device_get_region_info(vbasedev, info->bar, &region);
+    if (ret) {
+        error_setg_errno(errp, -ret, "cannot get info of BAR %u", info->bar);
+        return false;
+    }
+    if (info->block > region->size ||
+        CXL2_COMPONENT_BLOCK_SIZE > region->size - info->block) {
+        error_setg(errp, "component registers at 0x%" PRIx64 " do not fit "
+                   "BAR %u", info->block, info->bar);
+        return false;
+    }
+    if (!(region->flags & VFIO_REGION_INFO_FLAG_MMAP)) {
+        return true;
+    }
+    sparse = find_region_cap(region, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+                             &length);
+    if (!sparse || length < sizeof(*sparse) ||
+        sparse->nr_areas > (length - sizeof(*sparse)) /
+                           sizeof(sparse->areas[0])) {
+        error_setg(errp, "BAR %u with component registers does not say which "
+                   "parts can be mapped", info->bar);
+        return false;
+    }
+    for (uint32_t i = 0; i < sparse->nr_areas; i++) {
+        uint64_t at = sparse->areas[i].offset, size = sparse->areas[i].size;
+
+        if (at < end || at > region->size || size > region->size - at ||
+            !QEMU_IS_ALIGNED(at | size, qemu_real_host_page_size()) ||
+            (size && info->kernel->traps_block &&
+             ranges_overlap(at, size, info->block,
+                            CXL2_COMPONENT_BLOCK_SIZE))) {
+            error_setg(errp, "BAR %u cannot be mapped at 0x%" PRIx64
+                       ", 0x%" PRIx64 " bytes", info->bar, at, size);
+            return false;
+        }
+        end = at + size;
+    }
+    return true;
+}
+
+static bool read_v2(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                    const struct vfio_device_info_cap_cxl *cap, Error **errp)
+{
+    info->kernel = &kernel_v2;
+    if (cap->hdm_regs_bar_index >= PCI_ROM_SLOT ||
+        cap->hdm_regs_offset < CXL2_COMPONENT_IO_REGION_SIZE) {
+        error_setg(errp, "component registers at BAR %u + 0x%" PRIx64,
+                   cap->hdm_regs_bar_index, (uint64_t)cap->hdm_regs_offset);
+        return false;
+    }
+    if (cap->dpa_region_index == cap->comp_regs_region_index) {
+        error_setg(errp, "memory and registers are the same region");
+        return false;
+    }
+    info->bar = cap->hdm_regs_bar_index;
+    info->block = cap->hdm_regs_offset - CXL2_COMPONENT_IO_REGION_SIZE;
+    info->memory_region = cap->dpa_region_index;
+    info->registers_region = cap->comp_regs_region_index;
+    info->registers_offset = CXL2_COMPONENT_IO_REGION_SIZE;
+    info->committed = cap->flags & VFIO_CXL_CAP_FIRMWARE_COMMITTED;
+    info->cache_capable = cap->flags & VFIO_CXL_CAP_CACHE_CAPABLE;
+    return true;
+}
+
+/* Do these 32 bytes make sense as the second form of the capability? */
+static bool looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
+                          uint32_t length)
+{
+    const uint32_t flags = VFIO_CXL_CAP_FIRMWARE_COMMITTED |
+                           VFIO_CXL_CAP_CACHE_CAPABLE;
+
+    return length >= sizeof(*cap) && !(cap->flags & ~flags) &&
+           !cap->reserved[0] && !cap->reserved[1] && !cap->reserved[2] &&
+           cap->dpa_region_index >= VFIO_PCI_NUM_REGIONS &&
+           cap->comp_regs_region_index >= VFIO_PCI_NUM_REGIONS;
+}
+
+bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                        Error **errp)
+{
+    g_autofree struct vfio_device_info *reply = NULL;
+    const struct vfio_device_info_cap_cxl *cap = NULL;
+    uint32_t length = 0;
+
+    memset(info, 0, sizeof(*info));
+    reply = vfio_get_device_info(vbasedev->fd);
+    if (!reply) {
+        error_setg_errno(errp, errno, "cannot get device info");
+        return false;
+    }
+    if (reply->flags & VFIO_DEVICE_FLAGS_CAPS) {
+        cap = find_cap(reply, reply->argsz, reply->cap_offset,
+                       VFIO_DEVICE_INFO_CAP_CXL, &length);
+    }
+    if (!cap) {
+        error_setg(errp, "the kernel describes the CXL device in a form that "
+                   "is not known (no capability %d)",
+                   VFIO_DEVICE_INFO_CAP_CXL);
+        return false;
+    }
+    if (!looks_like_v2(cap, length)) {
+        error_setg(errp, "the kernel describes the CXL device in a form that "
+                   "is not known (capability %d, %u bytes)",
+                   VFIO_DEVICE_INFO_CAP_CXL, length);
+        return false;
+    }
+    if (!read_v2(vbasedev, info, cap, errp)) {
+        return false;
+    }
+    if (!get_memory(vbasedev, info, errp) ||
+        !get_registers(vbasedev, info, errp) ||
+        !check_bar(vbasedev, info, errp) ||
+        !find_hdm(vbasedev, info, errp) ||
+        !check_decoders(vbasedev, info, errp)) {
+        return false;
+    }
+    trace_vfio_cxl_uapi(vbasedev->name, info->kernel->name, info->bar,
+                        info->block, info->hdm_offset, info->decoder_count,
+                        info->memory_size, info->locked);
+    return true;
+}
+
+bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                             Error **errp)
+{
+    uint32_t ctrl;
+
+    return vfio_cxl_read_register(vbasedev, info,
+                                  info->hdm_offset + HDM_OFFSET(0_CTRL),
+                                  &ctrl, errp) &&
+           FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED);
+}

@@ -1,0 +1,109 @@
+/*
+ * VFIO's user interface for CXL Type-2 devices, whatever the kernel
+ *
+ * The interface has been posted in several forms, and the same capability id
+ * has meant different things. This reader turns all of them into one struct
+ * and checks all that the kernel said before anything else relies on it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef HW_VFIO_CXL_UAPI_H
+#define HW_VFIO_CXL_UAPI_H
+
+#include "hw/vfio/vfio-device.h"
+
+/**
+ * struct VFIOCXLKernel - how the generations of the interface differ
+ * @name: for messages and traces
+ * @traps_block: the whole component register block cannot be mapped, and no
+ *               access to it through the BAR is safe; otherwise only the
+ *               HDM decoder capability is special
+ * @hides_lock: the kernel clears LOCK and the base of a decoder that was
+ *              locked, so that the user can set them
+ */
+typedef struct VFIOCXLKernel {
+    const char *name;
+    bool traps_block;
+    bool hides_lock;
+} VFIOCXLKernel;
+
+/**
+ * struct VFIOCXLInfo - what the kernel says of a CXL Type-2 device
+ * @kernel: the form of its interface
+ * @bar: BAR with the component registers
+ * @block: offset of the component register block in @bar, bytes
+ * @memory_region: VFIO region of the device's memory (HDM)
+ * @memory_size: its size in bytes, a multiple of 256 MiB
+ * @registers_region: VFIO region of the component registers
+ * @registers_size: its size in bytes
+ * @registers_offset: where it starts in the component register block, bytes
+ * @hdm_offset: where the HDM Decoder Capability starts in the block, bytes
+ * @hdm_capability: CXL HDM Decoder Capability Register
+ * @decoder_count: number of HDM decoders
+ * @host_only: Target Range Type of decoder 0
+ * @committed: host firmware committed decoder 0
+ * @locked: and locked it
+ * @cache_capable: the device has a CXL.cache
+ */
+typedef struct VFIOCXLInfo {
+    const VFIOCXLKernel *kernel;
+    unsigned bar;
+    uint64_t block;
+    unsigned memory_region;
+    uint64_t memory_size;
+    unsigned registers_region;
+    uint64_t registers_size;
+    unsigned registers_offset;
+    unsigned hdm_offset;
+    uint32_t hdm_capability;
+    unsigned decoder_count;
+    bool host_only;
+    bool committed;
+    bool locked;
+    bool cache_capable;
+} VFIOCXLInfo;
+
+/**
+ * vfio_cxl_uapi_read() - Read and check what the kernel offers
+ * @vbasedev: an attached device with VFIO_DEVICE_FLAGS_CXL
+ * @info: filled in
+ * @errp: what was found instead of a known and consistent interface
+ */
+bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                        Error **errp);
+
+/**
+ * vfio_cxl_read_register() - Read a component register from the kernel
+ * @vbasedev: the device
+ * @info: its description
+ * @offset: bytes from the start of the component register block, a multiple
+ *          of 4 inside the registers region
+ * @value: the register
+ * @errp: the error
+ */
+bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                            unsigned offset, uint32_t *value, Error **errp);
+
+/**
+ * vfio_cxl_read_committed() - Is decoder 0 of the host committed now?
+ * @vbasedev: the device
+ * @info: its description
+ * @errp: the error, if the kernel could not be asked
+ *
+ * Returns: false also if it could not be asked
+ */
+bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                             Error **errp);
+
+/**
+ * vfio_cxl_find_block() - Find the component registers by the Register Locator
+ * @vbasedev: the device
+ * @bar: BAR, if found
+ * @offset: offset in it, bytes
+ *
+ * Returns: true if the DVSEC (CXL r3.1 Section 8.1.9) names a block
+ */
+bool vfio_cxl_find_block(VFIODevice *vbasedev, unsigned *bar,
+                         uint64_t *offset);
+
+#endif /* HW_VFIO_CXL_UAPI_H */

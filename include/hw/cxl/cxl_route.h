@@ -1,0 +1,134 @@
+/*
+ * From CXL fixed memory windows to the memory of endpoints
+ *
+ * An endpoint's memory is visible at an address while every decoder on the
+ * way agrees: a fixed window that targets the host bridge, the host bridge
+ * (or its pass-through rule), each switch, and a committed decoder of the
+ * endpoint. It then appears as an alias inside the window's MemoryRegion.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef CXL_ROUTE_H
+#define CXL_ROUTE_H
+
+#include "hw/cxl/cxl.h"
+#include "hw/cxl/cxl_hdm.h"
+
+#define TYPE_CXL_ENDPOINT "cxl-endpoint"
+typedef struct CXLEndpoint CXLEndpoint;
+typedef struct CXLEndpointClass CXLEndpointClass;
+DECLARE_CLASS_CHECKERS(CXLEndpointClass, CXL_ENDPOINT, TYPE_CXL_ENDPOINT)
+#define CXL_ENDPOINT(obj) INTERFACE_CHECK(CXLEndpoint, (obj), TYPE_CXL_ENDPOINT)
+
+/**
+ * struct CXLRoute - where an endpoint's memory is mapped; one per endpoint
+ * @map: per decoder of the endpoint, the alias (NULL if there is none), the
+ *       window that it is in and what it shows
+ */
+typedef struct CXLRoute {
+    struct {
+        MemoryRegion *alias;
+        CXLFixedWindow *fw;
+        CXLHDMRange range;
+    } map[HDM_DECODE_MAX];
+} CXLRoute;
+
+/**
+ * struct CXLEndpointClass - a device whose memory is mapped directly
+ * @pci_device: its PCI function
+ * @route: the CXLRoute that it holds for cxl_route_update()
+ * @get_decoder: what decoder @n maps; false if it is not active or there is
+ *               no such decoder
+ * @memory: the device's memory, DPA 0 first; NULL while it may not be touched
+ * @firmware_size: bytes of memory that the platform's firmware is to commit
+ *                 to decoder 0, 0 if it is left to the operating system
+ * @firmware_commit: commit decoder 0 at @base, and enable memory
+ */
+struct CXLEndpointClass {
+    InterfaceClass parent_class;
+
+    PCIDevice *(*pci_device)(CXLEndpoint *ep);
+    CXLRoute *(*route)(CXLEndpoint *ep);
+    bool (*get_decoder)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range);
+    MemoryRegion *(*memory)(CXLEndpoint *ep);
+    uint64_t (*firmware_size)(CXLEndpoint *ep);
+    bool (*firmware_commit)(CXLEndpoint *ep, uint64_t base, Error **errp);
+};
+
+/**
+ * cxl_route_host_bridge() - The pxb-cxl above a PCI device
+ * @pdev: the device
+ *
+ * Returns: NULL unless all ports between the two are CXL ports
+ */
+PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev);
+
+/**
+ * cxl_route_is_pass_through() - Is there no decoder between window and device?
+ * @pdev: a device below a CXL host bridge
+ *
+ * CXL r3.1 Section 8.2.4.20: a host bridge with one root port needs none.
+ */
+bool cxl_route_is_pass_through(PCIDevice *pdev);
+
+/**
+ * cxl_window_serves() - Can a device below @hb be mapped in window @fw?
+ * @fw: the window
+ * @hb: the host bridge
+ *
+ * Returns: true if @fw was given a place and @hb is its only target
+ */
+bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb);
+
+/**
+ * cxl_route_check() - Do the fixed windows allow @range for an endpoint?
+ * @ep: the endpoint
+ * @range: what one of its decoders would map
+ * @errp: why not
+ *
+ * The ports on the way are no reason to refuse: operating systems commit
+ * the endpoint first.
+ */
+bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp);
+
+/**
+ * cxl_route_update() - Make the map what the decoders say, for one endpoint
+ * @ep: the endpoint
+ */
+void cxl_route_update(CXLEndpoint *ep);
+
+/**
+ * cxl_route_update_all() - The same for all, after a change in a port
+ */
+void cxl_route_update_all(void);
+
+/**
+ * cxl_endpoints() - All endpoints
+ *
+ * Returns: CXLEndpoints in the order of bus number, ports and function,
+ * whatever the order in which they were made. Free with g_slist_free().
+ */
+GSList *cxl_endpoints(void);
+
+/**
+ * cxl_firmware_init() - Make sure that there is virtual firmware
+ *
+ * It stands in for what platform firmware does: after each system reset it
+ * gives the endpoints that want it a place in a window and commits them.
+ */
+void cxl_firmware_init(void);
+
+/**
+ * cxl_firmware_check() - Will all endpoints find their place?
+ * @errp: which will not, and which option would help
+ */
+bool cxl_firmware_check(Error **errp);
+
+/**
+ * cxl_firmware_check_endpoint() - Will @ep find a place beside what is there?
+ * @ep: an endpoint that is being plugged into a running machine
+ * @errp: why not, and which option would help
+ */
+bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp);
+
+#endif /* CXL_ROUTE_H */

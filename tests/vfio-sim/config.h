@@ -1,0 +1,46 @@
+/*
+ * vfio-sim: the configuration in a state directory
+ *
+ * The launcher writes it, the preloaded library reads it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef VFIO_SIM_CONFIG_H
+#define VFIO_SIM_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define SIM_PATH_MAX        1024
+#define SIM_MAX_DEVICES     16
+#define SIM_MAX_SPECS       64
+#define SIM_MEM_UNIT        (256ull << 20)
+#define SIM_MEM_MAX         (4ull << 40)
+#define SIM_FIRST_BUS       0xc1
+#define SIM_FIRST_GROUP     1
+#define SIM_CDEV_MAJOR      511     /* as the kernel's dynamic majors */
+#define SIM_GROUP_MAJOR     510
+#define SIM_MISC_MAJOR      10
+
+typedef struct SimConfig {
+    char dir[SIM_PATH_MAX];
+    char id[24];                    /* tells state directories apart */
+    char kernel[32];
+    char iova[8];                   /* "x86" or "arm": the host's IOVA holes */
+    unsigned devices;
+    uint64_t memory;
+    char topology;
+    char memory_file[SIM_MAX_DEVICES][SIM_PATH_MAX];
+    char *faults[SIM_MAX_SPECS];
+    unsigned num_faults;
+    char *knobs[SIM_MAX_SPECS];
+    unsigned num_knobs;
+} SimConfig;
+
+void sim_config_host(unsigned index, char *host, size_t size);
+/* Returns 0 or a negative errno */
+int sim_config_load(SimConfig *cfg, const char *dir);
+int sim_config_save(const SimConfig *cfg);
+
+#endif /* VFIO_SIM_CONFIG_H */

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Python modules that QEMU's configure needs.
+
+QEMU's release tarball carries them as wheels; Debian's source does not, and
+Debian 12's own meson is too old. They are pure Python, so newer packages are
+unpacked below build/ and nothing on the machine is replaced.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import debian
+from common import Failure, HOST, environment, say
+
+MODULES = HOST / 'usr/lib/python3/dist-packages'
+SUITE = 'trixie'
+PACKAGES = {'meson': 'meson', 'pycotap': 'python3-pycotap'}
+LEAST = {'meson': (1, 5), 'pycotap': (1, 1)}     # QEMU's pythondeps.toml
+
+PROBE = '''
+import sys
+from importlib.metadata import version, PackageNotFoundError
+for name in sys.argv[1:]:
+    try:
+        print(name, version(name))
+    except PackageNotFoundError:
+        print(name, '0')
+'''
+
+
+def missing() -> list:
+    """The modules that the build's Python lacks or has too old."""
+    python = os.environ.get('PYTHON', '/usr/bin/python3')
+    found = subprocess.run([python, '-c', PROBE, *LEAST], env=environment(),
+                           stdout=subprocess.PIPE, check=True,
+                           universal_newlines=True).stdout
+    result = []
+    for line in found.splitlines():
+        name, version = line.split()
+        numbers = tuple(int(n) for n in version.split('.')[:2] if n.isdigit())
+        if numbers < LEAST[name]:
+            result.append(name)
+    return result
+
+
+def provide(src: Path) -> None:
+    lacking = [name for name in missing()
+               if not any((src / 'python/wheels').glob(f'{name}-*.whl'))]
+    if not lacking:
+        return
+    say('fetching for QEMU\'s configure: ' + ', '.join(lacking))
+    try:
+        debian.unpack([PACKAGES[name] for name in lacking], SUITE, HOST)
+    except Failure as err:
+        raise Failure(
+            f'the build needs the Python modules {", ".join(lacking)} '
+            f'({", ".join("%s >= %d.%d" % (n, *LEAST[n]) for n in lacking)}), '
+            f'and they could not be fetched:\n  {err}\n'
+            '  Install them for ' + os.environ.get('PYTHON', '/usr/bin/python3')
+            + ' (pip can), or use QEMU\'s release tarball (QEMU_SRC=), which '
+            'has them.') from err
+
+
+def add_to_build(obj: Path) -> None:
+    """Let a bare `ninja` in the build directory find the modules too."""
+    if not MODULES.is_dir():
+        return
+    for place in (obj / 'pyvenv/lib').glob('python3*/site-packages'):
+        (place / 'host-modules.pth').write_text(f'{MODULES}\n',
+                                                encoding='utf-8')

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Configure a QEMU tree and build targets in it."""
+
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Iterable, List
+
+import firmware
+import hostpython
+from common import Failure, environment, jobs, run_logged, say
+
+EMULATORS = ['qemu-system-x86_64', 'qemu-system-aarch64']
+OURS = ['tests/vfio-sim/*', 'tests/unit/test-cxl*', 'tests/unit/test-vfio-sim*',
+        'tests/qtest/vfio-cxl*']
+
+
+def configure_arguments() -> List[str]:
+    compiler = os.environ.get('CC', 'gcc')
+    if shutil.which('ccache'):
+        compiler = 'ccache ' + compiler
+    return [
+        '--python=' + os.environ.get('PYTHON', '/usr/bin/python3'),
+        '--cc=' + compiler,
+        '--target-list=aarch64-softmmu,x86_64-softmmu',
+        '--without-default-features', '--enable-system', '--enable-tcg',
+        '--enable-kvm', '--enable-fdt', '--enable-vhost-kernel',
+        '--enable-vhost-user', '--disable-download', '--disable-docs',
+        '--disable-install-blobs',
+        *os.environ.get('QEMU_CONFIGURE', '').split(),
+    ]
+
+
+def configure(src: Path, obj: Path, force: bool = False) -> None:
+    arguments = configure_arguments()
+    known = obj / 'configured.json'
+    wanted = json.dumps(arguments)
+    if (not force and known.exists() and known.read_text() == wanted
+            and (obj / 'build.ninja').exists()):
+        return
+    hostpython.provide(src)
+    obj.mkdir(parents=True, exist_ok=True)
+    known.unlink(missing_ok=True)
+    say(f'configuring {obj} (about a minute)')
+    try:
+        run_logged([os.path.relpath(src / 'configure', obj), *arguments],
+                   obj / 'configure.log', 'configure', cwd=obj,
+                   env=environment(), timeout=900)
+    except Failure as err:
+        raise Failure(f'{err}\n  A missing package? README.md lists what the '
+                      'build needs.') from err
+    hostpython.add_to_build(obj)
+    known.write_text(wanted)
+
+
+def ninja(obj: Path, targets: Iterable[str]) -> None:
+    """Build targets; ninja's own [n/m] shows how far it is."""
+    command = ['ninja', '-j', jobs(), '-C', str(obj), *targets]
+    with subprocess.Popen(
+            command, env=environment(), stdin=subprocess.DEVNULL,
+            stdout=None if sys.stdout.isatty() else subprocess.PIPE,
+            stderr=subprocess.STDOUT, universal_newlines=True,
+            errors='replace') as process:
+        shown = time.monotonic()
+        for line in process.stdout or []:
+            # In a log one line of progress in ten seconds is enough.
+            if re.match(r'\[\d+/\d+\] |ninja: ', line):
+                if time.monotonic() - shown < 10:
+                    continue
+                shown = time.monotonic()
+            print(line, end='', file=sys.stderr, flush=True)
+    if process.returncode:
+        raise Failure(f'the build in {obj} failed; the compiler\'s words are '
+                      'above')
+
+
+def known_targets(obj: Path, patterns: List[str]) -> List[str]:
+    """Those of the build's programs and libraries that match."""
+    listing = subprocess.run(
+        ['ninja', '-C', str(obj), '-t', 'targets', 'all'], env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+        universal_newlines=True).stdout
+    found = []
+    for line in listing.splitlines():
+        name, _, rule = line.rpartition(': ')
+        if ('LINKER' in rule and
+                any(fnmatch.fnmatchcase(name, p) for p in patterns)):
+            found.append(name)
+    return sorted(found)
+
+
+def build(src: Path, obj: Path, patterns: List[str]) -> None:
+    """Configure if needed and build what matches the patterns."""
+    configure(src, obj)
+    # A changed meson.build adds targets: let ninja take it in first.
+    ninja(obj, ['build.ninja'])
+    targets = known_targets(obj, patterns)
+    if not targets:
+        raise Failure(f'{obj} has no target like ' + ', '.join(patterns))
+    ninja(obj, targets)
+    firmware.link_into_build(src, obj)

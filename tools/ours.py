@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which files of this repository go into QEMU's tree, and how."""
+
+import fnmatch
+import subprocess
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from common import Failure, ROOT
+
+SPDX = 'SPDX-License-Identifier: GPL-2.0-or-later\n'
+
+
+def local_patterns(root: Path = ROOT) -> List[str]:
+    """What stays in this repository (series/local)."""
+    lines = (root / 'series/local').read_text(encoding='utf-8').splitlines()
+    return [line.strip() for line in lines
+            if line.strip() and not line.startswith('#')]
+
+
+def is_local(path: str, patterns: List[str]) -> bool:
+    return any(path.startswith(pattern) if pattern.endswith('/')
+               else fnmatch.fnmatchcase(path, pattern)
+               for pattern in patterns)
+
+
+def files(root: Path = ROOT) -> List[str]:
+    """Our files for QEMU's tree: whole new files and hooks, sorted."""
+    result = subprocess.run(
+        ['git', '-C', str(root), '-c', f'safe.directory={root}', 'ls-files',
+         '-z', '--cached', '--others', '--exclude-standard'],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    if result.returncode:
+        raise Failure('cannot list the repository\'s files: '
+                      + result.stderr.decode(errors='replace').strip())
+    patterns = local_patterns(root)
+    names = {name for name in result.stdout.decode().split('\0')
+             if name and not is_local(name, patterns)}
+    return sorted(name for name in names if (root / name).is_file())
+
+
+def hook_target(hook: str, pristine: Path) -> Optional[str]:
+    """The upstream file that PATH.patch or PATH.TOPIC.patch changes."""
+    path = hook[:-len('.patch')]
+    for candidate in (path, path.rpartition('.')[0]):
+        if candidate and (pristine / candidate).is_file():
+            return candidate
+    return None
+
+
+def is_topic(hook: str, target: str) -> bool:
+    return hook != target + '.patch'
+
+
+def commit_order(root: Path = ROOT) -> Dict[str, int]:
+    """Our files -> number of the commit in series/ that lists them."""
+    order: Dict[str, int] = {}
+    for number, entry in enumerate(sorted((root / 'series').glob('[0-9]*'))):
+        _, _, listed = entry.read_text(encoding='utf-8').rpartition('\nFiles:')
+        for name in listed.split():
+            order.setdefault(name, number)
+    return order
+
+
+def hooks(names: List[str], pristine: Path,
+          root: Path = ROOT) -> Dict[str, List[str]]:
+    """Upstream file -> its hooks in the order in which they apply.
+
+    Topic hooks come in the order of the commits they belong to, the plain
+    PATH.patch last.
+    """
+    order = commit_order(root)
+    result: Dict[str, List[str]] = {}
+    for name in names:
+        if not name.endswith('.patch'):
+            continue
+        target = hook_target(name, pristine)
+        if target is None:
+            raise Failure(f'{name} is a hook for a file that this QEMU does '
+                          'not have. Rename or delete the hook.')
+        result.setdefault(target, []).append(name)
+    for target, list_ in result.items():
+        list_.sort(key=lambda hook: (not is_topic(hook, target),
+                                     order.get(hook, len(order)), hook))
+    return result

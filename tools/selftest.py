@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests of the tools themselves, on a tiny QEMU of four files."""
+
+import os
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import discard
+import fetch
+import ours
+import patch
+import refresh
+from assemble import Tree
+from common import Failure
+
+LINES = [f'line {n}\n' for n in range(1, 21)]
+
+
+class Fixture(unittest.TestCase):
+    def setUp(self) -> None:
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        top = Path(holder.name)
+        self.root, self.pristine = top / 'repo', top / 'pristine'
+        self.src = self.root / 'build/qemu/src'
+        self.write(self.pristine / 'hw/pci.c', ''.join(LINES))
+        self.write(self.pristine / 'hw/meson.build', 'one\ntwo\nthree\n')
+        self.write(self.pristine / 'README', 'upstream\n')
+        self.write(self.root / 'series/local', '.*\nseries/\n')
+        self.write(self.root / '.gitignore', '/build/\n')
+        self.write(self.root / 'hw/new.c', 'ours\n')
+        subprocess.run(['git', 'init', '-q', str(self.root)], check=True)
+
+    @staticmethod
+    def write(path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
+
+    def tree(self) -> Tree:
+        return Tree(self.src, self.pristine, self.root)
+
+    def edit(self, number: int, text: str) -> None:
+        """Change one line of the tree's hw/pci.c."""
+        path = self.src / 'hw/pci.c'
+        lines = path.read_text().splitlines(True)
+        lines[number - 1] = text
+        path.write_text(''.join(lines))
+
+    def hook(self, name: str = 'hw/pci.c.patch') -> Path:
+        return self.root / name
+
+
+class TestAssemble(Fixture):
+    def test_links_follow_the_repository(self) -> None:
+        self.tree().assemble()
+        self.assertEqual((self.src / 'hw/new.c').read_text(), 'ours\n')
+        self.assertEqual(self.tree().assemble(), [])
+        (self.root / 'hw/new.c').unlink()
+        self.write(self.root / 'tests/ours/meson.build', 'ours too\n')
+        self.assertEqual(self.tree().assemble(),
+                         ['hw/new.c', 'tests/ours/meson.build'])
+        self.assertFalse((self.src / 'hw/new.c').is_symlink())
+        (self.root / 'tests/ours/meson.build').unlink()
+        self.tree().assemble()
+        self.assertFalse((self.src / 'tests').exists())
+
+    def test_own_file_with_upstream_name(self) -> None:
+        self.write(self.root / 'hw/pci.c', 'ours\n')
+        with self.assertRaisesRegex(Failure, 'hw/pci.c.patch'):
+            self.tree()
+
+    def test_hook_that_does_not_apply(self) -> None:
+        self.tree().assemble()
+        self.write(self.hook(), ours.SPDX + '--- a/hw/pci.c\n+++ b/hw/pci.c\n'
+                   '@@ -3,3 +3,3 @@\n line 3\n-line four\n+mine\n line 5\n')
+        with self.assertRaises(Failure) as caught:
+            self.tree().assemble()
+        said = str(caught.exception)
+        for part in ('hw/pci.c.patch', '-3,3', 'line four'):
+            self.assertIn(part, said)
+        self.assertEqual((self.src / 'hw/pci.c').read_text(), ''.join(LINES))
+
+    def test_hook_for_no_file(self) -> None:
+        self.write(self.root / 'hw/gone.c.patch', 'x\n')
+        with self.assertRaisesRegex(Failure, 'hw/gone.c.patch'):
+            self.tree()
+
+    def test_no_fuzz(self) -> None:
+        text = patch.make(''.join(LINES).encode(),
+                          ''.join(LINES).replace('line 9\n', 'x\n').encode(),
+                          'hw/pci.c')
+        self.write(self.hook(), text.replace(' line 8', ' line eight'))
+        with self.assertRaises(Failure):
+            self.tree().assemble()
+
+
+class TestRefresh(Fixture):
+    def test_round_trip(self) -> None:
+        self.tree().assemble()
+        self.assertEqual(refresh.refresh(self.tree()), [])
+        self.edit(9, 'nine\n')
+        self.assertEqual(refresh.refresh(self.tree()), ['hw/pci.c.patch'])
+        text = self.hook().read_text()
+        self.assertEqual(text.splitlines()[0] + '\n', ours.SPDX)
+        self.assertIn('\n line 8\n-line 9\n+nine\n line 10\n', text)
+        self.assertNotIn('\n line 7', text)
+        self.tree().assemble()
+        self.assertEqual(refresh.refresh(self.tree()), [])
+        self.assertEqual(self.hook().read_text(), text)
+        # The same tree comes out of the hook alone.
+        other = Tree(self.root / 'build/other/src', self.pristine, self.root)
+        other.assemble()
+        self.assertEqual((other.src / 'hw/pci.c').read_text(),
+                         (self.src / 'hw/pci.c').read_text())
+        self.assertEqual(other.status(), ([], [], []))
+
+    def test_undone_edit_removes_the_hook(self) -> None:
+        self.tree().assemble()
+        self.edit(9, 'nine\n')
+        refresh.refresh(self.tree())
+        self.tree().assemble()
+        self.edit(9, 'line 9\n')
+        refresh.refresh(self.tree())
+        self.assertFalse(self.hook().exists())
+
+    def test_topic_hook_comes_first(self) -> None:
+        topic = 'hw/pci.c.fix.patch'
+        self.tree().assemble()
+        self.edit(9, 'nine\n')
+        self.assertEqual(refresh.refresh(self.tree(), topic), [topic])
+        self.tree().assemble()
+        self.edit(10, 'ten\n')
+        self.assertEqual(refresh.refresh(self.tree()), ['hw/pci.c.patch'])
+        self.assertIn('\n nine\n-line 10\n+ten\n', self.hook().read_text())
+        self.tree().assemble()
+        # A later edit can still go into the topic hook.
+        self.edit(2, 'two\n')
+        refresh.refresh(self.tree(), topic)
+        self.assertIn('+two\n', self.hook(topic).read_text())
+        self.assertNotIn('two', self.hook().read_text())
+        before = (self.src / 'hw/pci.c').read_text()
+        self.tree().assemble()
+        self.assertEqual((self.src / 'hw/pci.c').read_text(), before)
+
+    def test_topic_hooks_in_order_of_commits(self) -> None:
+        self.write(self.root / 'series/01-b', 'b\n\nFiles:\nhw/pci.c.b.patch\n')
+        self.write(self.root / 'series/02-a', 'a\n\nFiles:\nhw/pci.c.a.patch\n')
+        for name in 'ab':
+            self.write(self.root / f'hw/pci.c.{name}.patch', 'x\n')
+        self.write(self.hook(), 'x\n')
+        self.assertEqual(
+            self.tree().hooks['hw/pci.c'],
+            ['hw/pci.c.b.patch', 'hw/pci.c.a.patch', 'hw/pci.c.patch'])
+
+
+class TestEditsAreSafe(Fixture):
+    def setUp(self) -> None:
+        super().setUp()
+        self.tree().assemble()
+        self.edit(9, 'nine\n')
+        refresh.refresh(self.tree())
+        self.tree().assemble()
+        self.edit(2, 'precious\n')
+
+    def change_hook(self) -> None:
+        text = self.hook().read_text().replace('+nine', '+9')
+        self.hook().write_text(text)
+
+    def kept(self) -> bool:
+        return 'precious' in (self.src / 'hw/pci.c').read_text()
+
+    def test_assembling_again(self) -> None:
+        self.assertEqual(self.tree().assemble(), [])
+        self.assertTrue(self.kept())
+
+    def test_changed_hook_is_refused(self) -> None:
+        self.change_hook()
+        with self.assertRaisesRegex(Failure, 'make discard'):
+            self.tree().assemble()
+        with self.assertRaisesRegex(Failure, 'FORCE=1'):
+            refresh.refresh(self.tree())
+        self.assertTrue(self.kept())
+
+    def test_removed_hook_is_refused(self) -> None:
+        self.hook().unlink()
+        with self.assertRaisesRegex(Failure, 'make discard'):
+            self.tree().assemble()
+        self.assertTrue(self.kept())
+
+    def test_discard(self) -> None:
+        self.change_hook()
+        self.assertEqual(discard.discard(self.tree()), ['hw/pci.c'])
+        self.tree().assemble()
+        text = (self.src / 'hw/pci.c').read_text()
+        self.assertIn('line 8\n9\n', text)
+        self.assertNotIn('precious', text)
+
+    def test_hook_changed_without_edits(self) -> None:
+        discard.discard(self.tree())
+        self.tree().assemble()
+        self.change_hook()
+        self.assertEqual(refresh.refresh(self.tree()), [])
+        self.assertIn('+9\n', self.hook().read_text())
+
+
+class TestFetch(Fixture):
+    def test_wrong_checksum(self) -> None:
+        name = fetch.pin.DEBIAN_TARBALL
+        self.write(self.root / name, 'not a tarball')
+        with mock.patch.dict(os.environ, {'QEMU_SRC': str(self.root / name)}):
+            os.environ.pop('QEMU_SRC_SHA256', None)
+            with self.assertRaisesRegex(Failure, 'wrong checksum'):
+                fetch.from_user()
+
+    def test_unknown_tarball_needs_a_sum(self) -> None:
+        path = self.root / 'qemu-other.tar.xz'
+        self.write(path, 'not a tarball')
+        found = fetch.sha256(path)
+        with mock.patch.dict(os.environ, {'QEMU_SRC': str(path)}):
+            os.environ.pop('QEMU_SRC_SHA256', None)
+            with self.assertRaisesRegex(Failure, 'QEMU_SRC_SHA256=' + found):
+                fetch.from_user()
+            os.environ['QEMU_SRC_SHA256'] = found
+            self.assertEqual(fetch.from_user().path, path.resolve())
+
+    def test_directory_of_another_release(self) -> None:
+        self.write(self.pristine / 'VERSION', '9.0.0\n')
+        with mock.patch.dict(os.environ, {'QEMU_SRC': str(self.pristine)}):
+            with self.assertRaisesRegex(Failure, '9.0.0'):
+                fetch.from_user()
+
+
+if __name__ == '__main__':
+    unittest.main()
