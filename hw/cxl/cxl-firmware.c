@@ -38,6 +38,11 @@ static const char *host_bridge_name(PXBCXLDev *hb)
     return DEVICE(hb)->id ?: "(no id)";
 }
 
+static const char *device_name(PCIDevice *pdev)
+{
+    return DEVICE(pdev)->id ?: pdev->name;
+}
+
 /* First address in @fw, a multiple of @align, with @size bytes not @taken */
 static bool find_in_window(CXLFixedWindow *fw, uint64_t size, uint64_t align,
                            GArray *taken, uint64_t *base)
@@ -69,12 +74,12 @@ static bool find_place(CXLEndpoint *ep, GArray *taken, uint64_t *base,
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
     PXBCXLDev *hb = cxl_route_host_bridge(pdev);
-    uint64_t size = epc->firmware_size(ep);
+    uint64_t size = epc->memory_size(ep);
     /* 1 GiB lets the host use its largest pages */
     static const uint64_t aligns[] = { 1 * GiB, CXL_HDM_ALIGN };
     GSList *windows = cxl_fmws_get_all_sorted();
     g_autofree char *need = size_to_str(size);
-    uint64_t room = 0;
+    unsigned index;
 
     for (int i = 0; i < ARRAY_SIZE(aligns); i++) {
         for (GSList *l = windows; l; l = l->next) {
@@ -83,7 +88,6 @@ static bool find_place(CXLEndpoint *ep, GArray *taken, uint64_t *base,
             if (!cxl_window_serves(fw, hb)) {
                 continue;
             }
-            room += fw->size;
             if (find_in_window(fw, size, aligns[i], taken, base)) {
                 g_slist_free(windows);
                 return true;
@@ -91,19 +95,13 @@ static bool find_place(CXLEndpoint *ep, GArray *taken, uint64_t *base,
         }
     }
 
-    if (room) {
-        error_setg(errp, "no CXL fixed memory window that targets host bridge "
-                   "'%s' has room for %s of device memory",
-                   host_bridge_name(hb), need);
-    } else {
-        error_setg(errp, "no CXL fixed memory window targets host bridge "
-                   "'%s' alone", host_bridge_name(hb));
-    }
-    error_append_hint(errp, "Add a window with -M cxl-fmw.%u.targets.0=%s,"
-                      "cxl-fmw.%u.size=%" PRIu64 "M, or switch CXL off with "
-                      "x-cxl=off\n", g_slist_length(windows),
-                      host_bridge_name(hb), g_slist_length(windows),
-                      size / MiB);
+    index = g_slist_length(windows);
+    error_setg(errp, "%s: no CXL fixed memory window that targets host bridge "
+               "'%s' alone has room for %s of device memory: add one with "
+               "-M cxl-fmw.%u.targets.0=%s,cxl-fmw.%u.size=%" PRIu64 "M, or "
+               "switch CXL off for the device with x-cxl=off",
+               device_name(pdev), host_bridge_name(hb), need, index,
+               host_bridge_name(hb), index, size / MiB);
     g_slist_free(windows);
     return false;
 }
@@ -128,18 +126,6 @@ static GArray *taken_ranges(CXLEndpoint *except)
     return taken;
 }
 
-static bool has_window(PXBCXLDev *hb)
-{
-    GSList *windows = cxl_fmws_get_all_sorted();
-    bool found = false;
-
-    for (GSList *l = windows; l; l = l->next) {
-        found |= cxl_window_serves(l->data, hb);
-    }
-    g_slist_free(windows);
-    return found;
-}
-
 /*
  * Find a place for each endpoint that wants one, and @commit it there. One
  * that fails does not keep the next from its place.
@@ -153,10 +139,10 @@ static bool place_all(bool commit, Error **errp)
     for (GSList *l = endpoints; l; l = l->next) {
         CXLEndpoint *ep = l->data;
         CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
-        CXLHDMRange range = { .size = epc->firmware_size(ep) };
+        CXLHDMRange range = { .size = epc->memory_size(ep) };
         Error *err = NULL;
 
-        if (!range.size) {
+        if (!epc->firmware_commits(ep)) {
             continue;
         }
         if (find_place(ep, taken, &range.base, &err)) {
@@ -175,31 +161,22 @@ static bool place_all(bool commit, Error **errp)
     return !first;
 }
 
+/* Can the endpoint be used where it is, whatever else there is? */
 static bool check_topology(CXLEndpoint *ep, Error **errp)
 {
     PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
-    PXBCXLDev *hb = cxl_route_host_bridge(pdev);
+    g_autoptr(GArray) none = g_array_new(false, false, sizeof(CXLHDMRange));
+    uint64_t base;
 
-    if (!CXL_ENDPOINT_GET_CLASS(ep)->firmware_size(ep)) {
-        if (!has_window(hb)) {
-            error_setg(errp, "no CXL fixed memory window targets host bridge "
-                       "'%s' alone", host_bridge_name(hb));
-            error_append_hint(errp, "Add one with -M cxl-fmw.0.targets.0=%s,"
-                              "cxl-fmw.0.size=SIZE, or switch CXL off with "
-                              "x-cxl=off\n", host_bridge_name(hb));
-            return false;
-        }
-        return true;
-    }
-    if (!cxl_route_is_pass_through(pdev)) {
-        error_setg(errp, "firmware commits a device only directly below the "
-                   "one root port of its CXL host bridge");
-        error_append_hint(errp, "Give the device a pxb-cxl of its own, or "
-                          "leave its decoder to the guest with "
-                          "x-cxl-commit=guest\n");
+    if (CXL_ENDPOINT_GET_CLASS(ep)->firmware_commits(ep) &&
+        !cxl_route_is_pass_through(pdev)) {
+        error_setg(errp, "%s: firmware commits a device only directly below "
+                   "the one root port of its CXL host bridge: give it a "
+                   "pxb-cxl of its own, or leave its decoder to the guest "
+                   "with x-cxl-commit=guest", device_name(pdev));
         return false;
     }
-    return true;
+    return find_place(ep, none, &base, errp);
 }
 
 bool cxl_firmware_check(Error **errp)
@@ -223,7 +200,7 @@ bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp)
     if (!check_topology(ep, errp)) {
         return false;
     }
-    if (!CXL_ENDPOINT_GET_CLASS(ep)->firmware_size(ep)) {
+    if (!CXL_ENDPOINT_GET_CLASS(ep)->firmware_commits(ep)) {
         return true;
     }
     taken = taken_ranges(ep);

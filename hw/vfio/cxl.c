@@ -378,11 +378,14 @@ static MemoryRegion *endpoint_memory(CXLEndpoint *ep)
     return !cxl->blocked && guest_allows(cxl) ? &cxl->memory : NULL;
 }
 
-static uint64_t endpoint_firmware_size(CXLEndpoint *ep)
+static uint64_t endpoint_memory_size(CXLEndpoint *ep)
 {
-    VFIOCXL *cxl = VFIO_CXL(ep);
+    return VFIO_CXL(ep)->info.memory_size;
+}
 
-    return cxl->firmware_commits ? cxl->info.memory_size : 0;
+static bool endpoint_firmware_commits(CXLEndpoint *ep)
+{
+    return VFIO_CXL(ep)->firmware_commits;
 }
 
 static bool endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
@@ -515,8 +518,8 @@ static bool choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
         return true;
     }
     if (!cxl_route_host_bridge(PCI_DEVICE(vdev))) {
-        error_setg(&err, "it is not below a CXL root port");
-        error_append_hint(&err, "Plug it into a cxl-rp below a pxb-cxl\n");
+        error_setg(&err, "it is not below a CXL root port (a cxl-rp of a "
+                   "pxb-cxl)");
     } else if (vfio_cxl_uapi_read(&vdev->vbasedev, &cxl->info, &err)) {
         return true;
     }
@@ -664,7 +667,8 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     epc->route = endpoint_route;
     epc->get_decoder = endpoint_get_decoder;
     epc->memory = endpoint_memory;
-    epc->firmware_size = endpoint_firmware_size;
+    epc->memory_size = endpoint_memory_size;
+    epc->firmware_commits = endpoint_firmware_commits;
     epc->firmware_commit = endpoint_firmware_commit;
 }
 

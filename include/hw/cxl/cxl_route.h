@@ -40,9 +40,10 @@ typedef struct CXLRoute {
  * @get_decoder: what decoder @n maps; false if it is not active or there is
  *               no such decoder
  * @memory: the device's memory, DPA 0 first; NULL while it may not be touched
- * @firmware_size: bytes of memory that the platform's firmware is to commit
- *                 to decoder 0, 0 if it is left to the operating system
- * @firmware_commit: commit decoder 0 at @base, and enable memory
+ * @memory_size: bytes of memory that it has
+ * @firmware_commits: is the platform's firmware to commit decoder 0, or the
+ *                    operating system?
+ * @firmware_commit: commit all memory to decoder 0 at @base, and enable it
  */
 struct CXLEndpointClass {
     InterfaceClass parent_class;
@@ -51,7 +52,8 @@ struct CXLEndpointClass {
     CXLRoute *(*route)(CXLEndpoint *ep);
     bool (*get_decoder)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range);
     MemoryRegion *(*memory)(CXLEndpoint *ep);
-    uint64_t (*firmware_size)(CXLEndpoint *ep);
+    uint64_t (*memory_size)(CXLEndpoint *ep);
+    bool (*firmware_commits)(CXLEndpoint *ep);
     bool (*firmware_commit)(CXLEndpoint *ep, uint64_t base, Error **errp);
 };
 

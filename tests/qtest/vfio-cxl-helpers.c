@@ -1,0 +1,359 @@
+/*
+ * A machine with a simulated CXL Type-2 device, for tests
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "qapi/error.h"
+#include "qemu/bswap.h"
+#include "qobject/qjson.h"
+#include "qobject/qnum.h"
+#include "vfio-cxl-helpers.h"
+
+#define HOST "0000:c1:00.0"
+
+#define BRIDGE_BUS 12
+#define DEVICE_BUS 13
+
+static char *sim_file(const char *name)
+{
+    g_autofree char *dir = g_path_get_dirname(getenv("QTEST_QEMU_BINARY"));
+
+    return g_build_filename(dir, "tests", "vfio-sim", name, NULL);
+}
+
+VFIOSim *vfio_sim_start(const char *options)
+{
+    g_autofree char *launcher = sim_file("vfio-sim");
+    g_autofree char *output = NULL;
+    g_autofree char *command = NULL;
+    VFIOSim *sim = g_new0(VFIOSim, 1);
+    int status;
+
+    sim->dir = g_dir_make_tmp("vfio-cxl-test-XXXXXX", NULL);
+    g_assert_nonnull(sim->dir);
+    command = g_strdup_printf("%s %s --prepare %s", launcher, options,
+                              sim->dir);
+    g_assert_true(g_spawn_command_line_sync(command, &output, NULL, &status,
+                                            NULL));
+    g_assert_cmpint(status, ==, 0);
+    return sim;
+}
+
+void vfio_sim_stop(VFIOSim *sim)
+{
+    char *argv[] = { (char *)"rm", (char *)"-rf", sim->dir, NULL };
+
+    g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL,
+                               NULL, NULL, NULL, NULL, NULL));
+    g_free(sim->dir);
+    g_free(sim);
+}
+
+void vfio_sim_enter(VFIOSim *sim)
+{
+    g_autofree char *library = sim_file("libvfio-sim.so");
+    const char *first = getenv("VFIO_CXL_TEST_PRELOAD");
+    g_autofree char *preload = first ? g_strdup_printf("%s:%s", first, library)
+                                     : g_strdup(library);
+
+    g_setenv("VFIO_SIM_DIR", sim->dir, true);
+    g_setenv("LD_PRELOAD", preload, true);
+}
+
+void vfio_sim_leave(void)
+{
+    g_unsetenv("LD_PRELOAD");
+    g_unsetenv("VFIO_SIM_DIR");
+}
+
+QObject *vfio_sim_command(VFIOSim *sim, const char *command)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    g_autoptr(GString) reply = g_string_new(NULL);
+    g_autofree char *line = g_strdup_printf("%s\n", command);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    QObject *object;
+    QDict *dict;
+    char c;
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/control",
+             sim->dir);
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address,
+                            sizeof(address)), ==, 0);
+    g_assert_cmpint(write(fd, line, strlen(line)), ==, strlen(line));
+    while (read(fd, &c, 1) == 1 && c != '\n') {
+        g_string_append_c(reply, c);
+    }
+    close(fd);
+    object = qobject_from_json(reply->str, &error_abort);
+    dict = qobject_to(QDict, object);
+    if (!qdict_haskey(dict, "return")) {
+        g_error("%s: %s", command, reply->str);
+    }
+    object = qobject_ref(qdict_get(dict, "return"));
+    qobject_unref(dict);
+    return object;
+}
+
+int64_t vfio_sim_stat(VFIOSim *sim, const char *name)
+{
+    QObject *stats = vfio_sim_command(sim, "stats " HOST);
+    int64_t value = qdict_get_int(qobject_to(QDict, stats), name);
+
+    qobject_unref(stats);
+    return value;
+}
+
+static int memory_file(VFIOSim *sim)
+{
+    g_autofree char *path = g_build_filename(sim->dir, HOST, "memory", NULL);
+    int fd = open(path, O_RDWR);
+
+    g_assert_cmpint(fd, >=, 0);
+    return fd;
+}
+
+uint64_t vfio_sim_peek(VFIOSim *sim, uint64_t dpa)
+{
+    int fd = memory_file(sim);
+    uint64_t value;
+
+    g_assert_cmpint(pread(fd, &value, 8, dpa), ==, 8);
+    close(fd);
+    return le64_to_cpu(value);
+}
+
+void vfio_sim_poke(VFIOSim *sim, uint64_t dpa, uint64_t value)
+{
+    int fd = memory_file(sim);
+
+    value = cpu_to_le64(value);
+    g_assert_cmpint(pwrite(fd, &value, 8, dpa), ==, 8);
+    close(fd);
+}
+
+static bool is_q35(void)
+{
+    return strcmp(qtest_get_arch(), "aarch64");
+}
+
+const char *cxl_machine_options(void)
+{
+    return is_q35() ? "-M q35,cxl=on -m 512M"
+                    : "-M virt,cxl=on -cpu max -m 512M";
+}
+
+static char *device_options(bool iommufd, const char *properties)
+{
+    return g_strdup_printf("%s -device vfio-pci,id=dev0,host=" HOST "%s%s",
+                           iommufd ? " -object iommufd,id=iommufd0" : "",
+                           iommufd ? ",iommufd=iommufd0" : "", properties);
+}
+
+static uint64_t cfg_address(CXLMachine *m, unsigned bus, unsigned offset)
+{
+    return m->ecam + ((uint64_t)bus << 20) + offset;
+}
+
+uint32_t cfg_read(CXLMachine *m, unsigned offset)
+{
+    return qtest_readl(m->qts, cfg_address(m, DEVICE_BUS, offset));
+}
+
+uint16_t cfg_readw(CXLMachine *m, unsigned offset)
+{
+    return qtest_readw(m->qts, cfg_address(m, DEVICE_BUS, offset));
+}
+
+void cfg_write(CXLMachine *m, unsigned offset, uint32_t value)
+{
+    qtest_writel(m->qts, cfg_address(m, DEVICE_BUS, offset), value);
+}
+
+void cfg_writew(CXLMachine *m, unsigned offset, uint16_t value)
+{
+    qtest_writew(m->qts, cfg_address(m, DEVICE_BUS, offset), value);
+}
+
+void cxl_machine_enumerate(CXLMachine *m)
+{
+    uint64_t mmio = is_q35() ? 0xe0000000 : 0x10000000;
+    uint64_t port = cfg_address(m, BRIDGE_BUS, 0);
+
+    if (is_q35()) {
+        /* MMCONFIG at 0xb0000000, by the host bridge's PCIEXBAR */
+        m->ecam = 0xb0000000;
+        qtest_outl(m->qts, 0xcf8, 0x80000000 | 0x60);
+        qtest_outl(m->qts, 0xcfc, m->ecam | 1);
+    } else {
+        m->ecam = 0x4010000000;
+    }
+    port = cfg_address(m, BRIDGE_BUS, 0);
+    qtest_writel(m->qts, port + 0x18, BRIDGE_BUS | DEVICE_BUS << 8 |
+                                      DEVICE_BUS << 16);
+    /* 2 MiB of memory for the device, nothing prefetchable */
+    qtest_writew(m->qts, port + 0x20, mmio >> 16);
+    qtest_writew(m->qts, port + 0x22, (mmio + 0x100000) >> 16);
+    qtest_writew(m->qts, port + 0x24, 0xfff0);
+    qtest_writew(m->qts, port + 0x26, 0);
+    qtest_writew(m->qts, port + 0x04, 0x6);
+
+    m->bar0 = mmio;
+    m->bar2 = mmio + 0x100000;
+    cfg_write(m, 0x10, m->bar0);
+    cfg_write(m, 0x14, 0);
+    cfg_write(m, 0x18, m->bar2);
+    cfg_write(m, 0x1c, 0);
+    cfg_writew(m, 0x04, 0x6);
+}
+
+static uint16_t find_device_dvsec(CXLMachine *m)
+{
+    unsigned pos = 0x100;
+
+    for (int i = 0; i < 64 && pos; i++) {
+        uint32_t header = cfg_read(m, pos);
+
+        if ((header & 0xffff) == 0x23 &&
+            (cfg_read(m, pos + 4) & 0xffff) == 0x1e98 &&
+            cfg_readw(m, pos + 8) == 0) {
+            return pos;
+        }
+        pos = header >> 20;
+    }
+    return 0;
+}
+
+static uint64_t find_window(CXLMachine *m)
+{
+    g_autofree char *tree = qtest_hmp(m->qts, "info mtree");
+    char *line = strstr(tree, "cxl-fixed-memory-region");
+
+    if (!line) {
+        return 0;
+    }
+    while (line > tree && line[-1] != '\n') {
+        line--;
+    }
+    return g_ascii_strtoull(line, NULL, 16);
+}
+
+CXLMachine *cxl_machine_start(VFIOSim *sim, const char *topology,
+                              bool iommufd, const char *properties)
+{
+    g_autofree char *device = device_options(iommufd, properties);
+    CXLMachine *m = g_new0(CXLMachine, 1);
+    QObject *devices;
+    QDict *first;
+    char letter;
+
+    m->sim = sim;
+    vfio_sim_enter(sim);
+    m->qts = qtest_initf("%s%s%s%s", cxl_machine_options(), topology, device,
+                         strstr(properties, "bus=") ? "" : ",bus=rp0");
+    vfio_sim_leave();
+
+    devices = vfio_sim_command(sim, "devices");
+    first = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
+    letter = qdict_get_str(first, "topology")[0];
+    qobject_unref(devices);
+
+    cxl_machine_enumerate(m);
+    m->block = m->bar0 + (letter == 'A' ? VFIO_SIM_BLOCK_A :
+                          letter == 'B' ? VFIO_SIM_BLOCK_B : VFIO_SIM_BLOCK_C);
+    m->hdm = m->block + 0x1000 + VFIO_SIM_CM_HDM;
+    m->dvsec = find_device_dvsec(m);
+    m->window = find_window(m);
+    return m;
+}
+
+void cxl_machine_stop(CXLMachine *m)
+{
+    qtest_quit(m->qts);
+    vfio_sim_stop(m->sim);
+    g_free(m);
+}
+
+char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
+                          const char *properties)
+{
+    g_autofree char *device = device_options(iommufd, properties);
+    /* Should it start, it is told to quit, and ends with status 0 */
+    g_autofree char *command = g_strdup_printf(
+        "printf '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}' | "
+        "timeout 60 %s -display none -nodefaults -accel qtest -qmp stdio "
+        "%s%s%s 2>&1", getenv("QTEST_QEMU_BINARY"), cxl_machine_options(),
+        options, device);
+    const char *argv[] = { "/bin/sh", "-c", command, NULL };
+    char *output = NULL;
+    int status;
+
+    vfio_sim_enter(sim);
+    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT,
+                               NULL, NULL, &output, NULL, &status, NULL));
+    vfio_sim_leave();
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 1) {
+        g_error("not refused (status 0x%x): %s\n%s", status, command, output);
+    }
+    return output;
+}
+
+uint32_t hdm_read(CXLMachine *m, unsigned offset)
+{
+    return qtest_readl(m->qts, m->hdm + offset);
+}
+
+void hdm_write(CXLMachine *m, unsigned offset, uint32_t value)
+{
+    qtest_writel(m->qts, m->hdm + offset, value);
+}
+
+uint64_t hdm_base(CXLMachine *m, unsigned n)
+{
+    return hdm_read(m, HDM_BASE_LO(n)) |
+           (uint64_t)hdm_read(m, HDM_BASE_HI(n)) << 32;
+}
+
+uint64_t hdm_size(CXLMachine *m, unsigned n)
+{
+    return hdm_read(m, HDM_SIZE_LO(n)) |
+           (uint64_t)hdm_read(m, HDM_SIZE_HI(n)) << 32;
+}
+
+bool hdm_commit(CXLMachine *m, uint64_t base, uint64_t size)
+{
+    hdm_write(m, HDM_CTRL(0), 0);
+    hdm_write(m, HDM_BASE_LO(0), base);
+    hdm_write(m, HDM_BASE_HI(0), base >> 32);
+    hdm_write(m, HDM_SIZE_LO(0), size);
+    hdm_write(m, HDM_SIZE_HI(0), size >> 32);
+    hdm_write(m, HDM_CTRL(0), HDM_COMMIT);
+    return hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED;
+}
+
+void hdm_enable(CXLMachine *m)
+{
+    hdm_write(m, HDM_GLOBAL_CONTROL, HDM_ENABLE);
+    cfg_writew(m, m->dvsec + DVSEC_CONTROL,
+               cfg_readw(m, m->dvsec + DVSEC_CONTROL) | DVSEC_MEM_ENABLE);
+}
+
+bool shows_memory(CXLMachine *m, uint64_t gpa, uint64_t dpa)
+{
+    uint64_t old = vfio_sim_peek(m->sim, dpa);
+    uint64_t value = ((uint64_t)g_test_rand_int() << 32) | g_test_rand_int();
+    bool reads, writes;
+
+    vfio_sim_poke(m->sim, dpa, value);
+    reads = qtest_readq(m->qts, gpa) == value;
+    qtest_writeq(m->qts, gpa, ~value);
+    writes = vfio_sim_peek(m->sim, dpa) == ~value;
+    vfio_sim_poke(m->sim, dpa, old);
+    g_assert_true(reads == writes);
+    return reads;
+}

@@ -1,0 +1,136 @@
+/*
+ * A machine with a simulated CXL Type-2 device, for tests
+ *
+ * vfio-sim stands in for the kernel: it is preloaded into the QEMU under
+ * test. The helpers program the PCI path to the device, as firmware would,
+ * and then reach its registers as a guest's driver does.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef VFIO_CXL_HELPERS_H
+#define VFIO_CXL_HELPERS_H
+
+#include "libqtest.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "../vfio-sim/vfio-sim-regs.h"
+
+/* Offsets in the HDM decoder block, CXL r3.1 Section 8.2.4.20 */
+#define HDM_CAPABILITY      0x00
+#define HDM_GLOBAL_CONTROL  0x04
+#define HDM_BASE_LO(n)      (0x10 + 0x20 * (n))
+#define HDM_BASE_HI(n)      (0x14 + 0x20 * (n))
+#define HDM_SIZE_LO(n)      (0x18 + 0x20 * (n))
+#define HDM_SIZE_HI(n)      (0x1c + 0x20 * (n))
+#define HDM_CTRL(n)         (0x20 + 0x20 * (n))
+#define HDM_SKIP_LO(n)      (0x24 + 0x20 * (n))
+#define HDM_SKIP_HI(n)      (0x28 + 0x20 * (n))
+
+#define HDM_LOCK            (1u << 8)
+#define HDM_COMMIT          (1u << 9)
+#define HDM_COMMITTED       (1u << 10)
+#define HDM_ERROR           (1u << 11)
+#define HDM_ENABLE          (1u << 1)
+
+/* Offsets in the CXL Device DVSEC, CXL r3.1 Section 8.1.3 */
+#define DVSEC_CAP           0x0a
+#define DVSEC_CONTROL       0x0c
+#define DVSEC_CONTROL2      0x10
+#define DVSEC_LOCK          0x14
+#define DVSEC_RANGE1_SIZE   0x18
+#define DVSEC_RANGE1_BASE   0x20
+#define DVSEC_RANGE2_BASE   0x30
+#define DVSEC_MEM_ENABLE    (1u << 2)
+
+#define M256                (256ull * 1024 * 1024)
+
+/* A simulated kernel and its devices, in a directory of their own */
+typedef struct VFIOSim {
+    char *dir;
+} VFIOSim;
+
+/**
+ * vfio_sim_start() - Make devices
+ * @options: of the vfio-sim launcher, as one string
+ */
+VFIOSim *vfio_sim_start(const char *options);
+void vfio_sim_stop(VFIOSim *sim);
+
+/* Environment that makes a program see the devices: set, and taken back */
+void vfio_sim_enter(VFIOSim *sim);
+void vfio_sim_leave(void);
+
+/* Send a command to the control channel; returns what is in "return" */
+QObject *vfio_sim_command(VFIOSim *sim, const char *command);
+
+/* A count from `stats` of the first device */
+int64_t vfio_sim_stat(VFIOSim *sim, const char *name);
+
+/* The device's memory from the host's side */
+uint64_t vfio_sim_peek(VFIOSim *sim, uint64_t dpa);
+void vfio_sim_poke(VFIOSim *sim, uint64_t dpa, uint64_t value);
+
+typedef struct CXLMachine {
+    QTestState *qts;
+    VFIOSim *sim;
+    uint64_t ecam;
+    uint64_t bar0;          /* component BAR of the device */
+    uint64_t bar2;          /* its registers */
+    uint64_t block;         /* component register block */
+    uint64_t hdm;           /* HDM decoder block */
+    uint16_t dvsec;         /* CXL Device DVSEC in config space, 0 if none */
+    uint64_t window;        /* first fixed memory window, 0 if none */
+} CXLMachine;
+
+/* Options for the machine of this architecture, with CXL on */
+const char *cxl_machine_options(void);
+
+/* One pxb-cxl "cxl.0" with one root port "rp0" */
+#define CXL_BRIDGE \
+    " -device pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12" \
+    " -device cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0,port=0"
+#define CXL_WINDOW \
+    " -M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=4G"
+
+/**
+ * cxl_machine_start() - Start QEMU with the device behind "rp0", find it
+ * @sim: the devices; belongs to the machine then
+ * @topology: options up to the device, such as CXL_BRIDGE CXL_WINDOW
+ * @iommufd: which backend
+ * @properties: of the device, with a leading comma, or ""
+ */
+CXLMachine *cxl_machine_start(VFIOSim *sim, const char *topology,
+                              bool iommufd, const char *properties);
+void cxl_machine_stop(CXLMachine *m);
+
+/* Program bridges and BARs again, as firmware does after a reset */
+void cxl_machine_enumerate(CXLMachine *m);
+
+/**
+ * cxl_machine_refused() - Start QEMU and expect it to refuse
+ *
+ * Returns: what it printed. Asserts that it exited with status 1.
+ */
+char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
+                          const char *properties);
+
+uint32_t cfg_read(CXLMachine *m, unsigned offset);
+uint16_t cfg_readw(CXLMachine *m, unsigned offset);
+void cfg_write(CXLMachine *m, unsigned offset, uint32_t value);
+void cfg_writew(CXLMachine *m, unsigned offset, uint16_t value);
+
+uint32_t hdm_read(CXLMachine *m, unsigned offset);
+void hdm_write(CXLMachine *m, unsigned offset, uint32_t value);
+uint64_t hdm_base(CXLMachine *m, unsigned n);
+uint64_t hdm_size(CXLMachine *m, unsigned n);
+
+/* Program decoder 0 and commit it; true if it says COMMITTED */
+bool hdm_commit(CXLMachine *m, uint64_t base, uint64_t size);
+
+/* Set HDM Decoder Enable and Mem_Enable */
+void hdm_enable(CXLMachine *m);
+
+/* Is the device's memory at @gpa? Tried by writing on both sides */
+bool shows_memory(CXLMachine *m, uint64_t gpa, uint64_t dpa);
+
+#endif /* VFIO_CXL_HELPERS_H */

@@ -1,0 +1,785 @@
+/*
+ * CXL Type-2 devices behind vfio-pci, as the guest and the kernel see them
+ *
+ * Each test starts the real -device vfio-pci with vfio-sim preloaded.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "qobject/qjson.h"
+#include "qobject/qnum.h"
+#include "vfio-cxl-helpers.h"
+
+#define HOST "0000:c1:00.0"
+
+static bool backend_is_iommufd(gconstpointer data)
+{
+    return GPOINTER_TO_INT(data);
+}
+
+static CXLMachine *start(gconstpointer data, const char *sim_options,
+                         const char *properties)
+{
+    return cxl_machine_start(vfio_sim_start(sim_options),
+                             CXL_BRIDGE CXL_WINDOW, backend_is_iommufd(data),
+                             properties);
+}
+
+static uint64_t host_hpa(CXLMachine *m)
+{
+    QObject *devices = vfio_sim_command(m->sim, "devices");
+    QDict *dict = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
+    uint64_t hpa;
+
+    hpa = qnum_get_uint(qobject_to(QNum,
+              qdict_get(qdict_get_qdict(dict, "hardware"), "base")));
+    qobject_unref(devices);
+    g_assert_cmphex(hpa, !=, 0);
+    return hpa;
+}
+
+/* Number of entries in the log of writes with @region; the log is emptied */
+static unsigned writes_to(CXLMachine *m, const char *region)
+{
+    QList *log = qobject_to(QList,
+                            vfio_sim_command(m->sim, "writes " HOST));
+    unsigned count = 0;
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(log, entry) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+
+        count += !strcmp(qdict_get_str(dict, "region"), region);
+    }
+    qobject_unref(log);
+    qobject_unref(vfio_sim_command(m->sim, "writes " HOST " clear"));
+    return count;
+}
+
+/*
+ * Firmware-committed
+ */
+static void assert_firmware_committed(CXLMachine *m, uint64_t size)
+{
+    uint64_t base = hdm_base(m, 0);
+
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
+                    HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
+    g_assert_cmphex(hdm_read(m, HDM_GLOBAL_CONTROL), ==, HDM_ENABLE);
+    g_assert_cmphex(hdm_size(m, 0), ==, size);
+    g_assert_cmphex(base, >=, m->window);
+    g_assert_cmphex(base + size, <=, m->window + 4ull * GiB);
+    g_assert_cmphex(base % GiB, ==, 0);
+
+    g_assert_cmphex(cfg_readw(m, m->dvsec + DVSEC_CONTROL) & DVSEC_MEM_ENABLE,
+                    !=, 0);
+    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE), ==,
+                    base >> 32);
+    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE + 4), ==,
+                    (uint32_t)base);
+
+    g_assert_true(shows_memory(m, base, 0));
+    g_assert_true(shows_memory(m, base + 0x1000, 0x1000));
+    g_assert_true(shows_memory(m, base + size - 8, size - 8));
+    g_assert_false(shows_memory(m, base + size, 0));
+    g_assert_false(shows_memory(m, base - 8, 0));
+}
+
+static void test_firmware(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=512M", ",x-cxl=on");
+
+    g_assert_cmphex(m->dvsec, !=, 0);
+    assert_firmware_committed(m, 2 * M256);
+
+    /* Locked */
+    hdm_write(m, HDM_CTRL(0), 0);
+    hdm_write(m, HDM_BASE_LO(0), 0);
+    hdm_write(m, HDM_BASE_HI(0), 0);
+    assert_firmware_committed(m, 2 * M256);
+    cxl_machine_stop(m);
+}
+
+static void test_reboot(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=512M", "");
+    uint64_t base = hdm_base(m, 0);
+
+    vfio_sim_poke(m->sim, 0x2000, 0x1122334455667788);
+    for (int i = 0; i < 3; i++) {
+        int64_t resets = vfio_sim_stat(m->sim, "resets");
+
+        qtest_system_reset(m->qts);
+        g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), >, resets);
+        cxl_machine_enumerate(m);
+        assert_firmware_committed(m, 2 * M256);
+        g_assert_cmphex(hdm_base(m, 0), ==, base);
+        g_assert_cmphex(qtest_readq(m->qts, base + 0x2000), ==,
+                        0x1122334455667788);
+    }
+    cxl_machine_stop(m);
+}
+
+static void test_unlocked(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=256M", ",x-cxl-commit=guest");
+    uint64_t resets;
+
+    /* What the guest committed and locked does not survive a reboot */
+    g_assert_true(hdm_commit(m, m->window, M256));
+    hdm_write(m, HDM_CTRL(0), HDM_COMMIT | HDM_LOCK);
+    hdm_enable(m);
+    g_assert_true(shows_memory(m, m->window, 0));
+    resets = vfio_sim_stat(m->sim, "resets");
+    qtest_system_reset(m->qts);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), >, resets);
+    cxl_machine_enumerate(m);
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, 0);
+    g_assert_cmphex(hdm_base(m, 0), ==, 0);
+    g_assert_false(shows_memory(m, m->window, 0));
+    cxl_machine_stop(m);
+}
+
+/*
+ * Guest-committed
+ */
+static void test_commit(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    uint64_t a = m->window + M256, b = m->window + 5 * M256;
+
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, 0);
+    g_assert_true(hdm_commit(m, a, 2 * M256));
+    g_assert_false(shows_memory(m, a, 0));      /* not enabled yet */
+    hdm_enable(m);
+    g_assert_true(shows_memory(m, a, 0));
+    g_assert_true(shows_memory(m, a + 2 * M256 - 8, 2 * M256 - 8));
+    g_assert_false(shows_memory(m, a - 8, 0));
+    g_assert_false(shows_memory(m, a + 2 * M256, 0));
+
+    hdm_write(m, HDM_CTRL(0), 0);
+    g_assert_false(shows_memory(m, a, 0));
+    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE + 4), ==, 0);
+
+    /* Elsewhere, and only half of it */
+    g_assert_true(hdm_commit(m, b, M256));
+    g_assert_false(shows_memory(m, a, 0));
+    g_assert_true(shows_memory(m, b, 0));
+    g_assert_true(shows_memory(m, b + M256 - 8, M256 - 8));
+    g_assert_false(shows_memory(m, b + M256, M256));
+
+    /* DPA skip: the other half */
+    hdm_write(m, HDM_CTRL(0), 0);
+    hdm_write(m, HDM_SKIP_LO(0), M256);
+    hdm_write(m, HDM_CTRL(0), HDM_COMMIT);
+    g_assert_true(shows_memory(m, b, M256));
+
+    /* Disabled and enabled */
+    hdm_write(m, HDM_GLOBAL_CONTROL, 0);
+    g_assert_false(shows_memory(m, b, M256));
+    hdm_write(m, HDM_GLOBAL_CONTROL, HDM_ENABLE);
+    g_assert_true(shows_memory(m, b, M256));
+    cxl_machine_stop(m);
+}
+
+static void test_commit_refused(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    uint64_t end = m->window + 4 * GiB;
+    const struct {
+        uint64_t base, size;
+    } bad[] = {
+        { m->window, 0 },
+        { m->window, 3 * M256 },                /* more than there is */
+        { m->window - M256, M256 },             /* below the window */
+        { m->window - M256, 2 * M256 },         /* into it */
+        { end - M256, 2 * M256 },               /* across its end */
+        { end, M256 },
+        { 0, M256 },                            /* RAM */
+        { 0, 2 * M256 },
+        { 0xfffffffff0000000, M256 },
+        { 0xfffffffff0000000, 2 * M256 },
+        { m->window, 0xfffffffff0000000 },
+    };
+
+    hdm_enable(m);
+    for (int i = 0; i < ARRAY_SIZE(bad); i++) {
+        g_assert_false(hdm_commit(m, bad[i].base, bad[i].size));
+        g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, HDM_COMMIT | HDM_ERROR);
+        g_assert_false(shows_memory(m, m->window, 0));
+        g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE + 4), ==, 0);
+    }
+    /* Interleave */
+    g_assert_true(hdm_commit(m, m->window, M256));
+    hdm_write(m, HDM_CTRL(0), 0);
+    hdm_write(m, HDM_CTRL(0), HDM_COMMIT | 1 << 4);
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & (HDM_ERROR | HDM_COMMITTED),
+                    ==, HDM_ERROR);
+    g_assert_false(shows_memory(m, m->window, 0));
+    /* And all is well again */
+    g_assert_true(hdm_commit(m, end - 2 * M256, 2 * M256));
+    g_assert_true(shows_memory(m, end - 8, 2 * M256 - 8));
+    cxl_machine_stop(m);
+}
+
+static void test_access_8(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=256M", ",x-cxl-commit=guest");
+
+    qtest_writeq(m->qts, m->hdm + HDM_BASE_LO(0), m->window);
+    qtest_writeq(m->qts, m->hdm + HDM_SIZE_LO(0), M256);
+    g_assert_cmphex(qtest_readq(m->qts, m->hdm + HDM_BASE_LO(0)), ==,
+                    m->window);
+    qtest_writeq(m->qts, m->hdm + HDM_CTRL(0), HDM_COMMIT);
+    g_assert_cmphex(qtest_readq(m->qts, m->hdm + HDM_CTRL(0)), ==,
+                    HDM_COMMIT | HDM_COMMITTED);
+    hdm_enable(m);
+    g_assert_true(shows_memory(m, m->window, 0));
+    cxl_machine_stop(m);
+}
+
+/*
+ * What takes the memory away
+ */
+static void test_gates(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=256M", "");
+    uint64_t base = hdm_base(m, 0);
+    unsigned control = m->dvsec + DVSEC_CONTROL;
+    unsigned pm = 0;
+
+    g_assert_true(shows_memory(m, base, 0));
+    /* CXL.mem */
+    cfg_writew(m, control, cfg_readw(m, control) & ~DVSEC_MEM_ENABLE);
+    g_assert_false(shows_memory(m, base, 0));
+    cfg_writew(m, control, cfg_readw(m, control) | DVSEC_MEM_ENABLE);
+    g_assert_true(shows_memory(m, base, 0));
+    /* Memory Space Enable, in accesses of each size */
+    cfg_writew(m, 0x04, 0x4);
+    g_assert_false(shows_memory(m, base, 0));
+    cfg_writew(m, 0x04, 0x6);
+    g_assert_true(shows_memory(m, base, 0));
+    cfg_write(m, 0x04, 0x4);
+    g_assert_false(shows_memory(m, base, 0));
+    cfg_write(m, 0x04, 0x6);
+    g_assert_true(shows_memory(m, base, 0));
+    /* D3hot */
+    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos && !pm;
+         pos = cfg_readw(m, pos) >> 8) {
+        pm = (cfg_readw(m, pos) & 0xff) == 0x01 ? pos : 0;
+    }
+    g_assert_cmphex(pm, !=, 0);
+    cfg_writew(m, pm + 4, 3);
+    g_assert_false(shows_memory(m, base, 0));
+    cfg_writew(m, pm + 4, 0);
+    cfg_writew(m, 0x04, 0x6);
+    g_assert_true(shows_memory(m, base, 0));
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
+                    HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
+    cxl_machine_stop(m);
+}
+
+static void test_flr(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=256M", "");
+    uint64_t base = hdm_base(m, 0);
+    unsigned exp = 0;
+
+    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos && !exp;
+         pos = cfg_readw(m, pos) >> 8) {
+        exp = (cfg_readw(m, pos) & 0xff) == 0x10 ? pos : 0;
+    }
+    g_assert_cmphex(exp, !=, 0);
+    cfg_writew(m, exp + 8, cfg_readw(m, exp + 8) | 0x8000);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "flr"), >=, 1);
+    cxl_machine_enumerate(m);
+    /* FLR leaves decoders, locks and the DVSEC as they are */
+    assert_firmware_committed(m, M256);
+    g_assert_cmphex(hdm_base(m, 0), ==, base);
+    cxl_machine_stop(m);
+}
+
+static void test_host_decoder_lost(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=256M", "");
+    uint64_t base = hdm_base(m, 0);
+
+    g_assert_true(shows_memory(m, base, 0));
+    qobject_unref(vfio_sim_command(m->sim, "set " HOST
+                                   " hardware-committed=0"));
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED, ==, 0);
+    g_assert_false(shows_memory(m, base, 0));
+    g_assert_false(hdm_commit(m, base, M256));
+
+    qobject_unref(vfio_sim_command(m->sim, "set " HOST
+                                   " hardware-committed=1"));
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+    cxl_machine_stop(m);
+}
+
+/*
+ * The component BAR
+ */
+static void check_overlay(CXLMachine *m, bool plain)
+{
+    uint64_t block = m->block - m->bar0;
+    unsigned n;
+
+    /* Outside the block: the device's own memory, directly */
+    for (uint64_t off = 0; off < VFIO_SIM_BAR0_SIZE; off += 0x7f8) {
+        uint64_t at = off & ~7ull;
+
+        if (at >= block && at < block + VFIO_SIM_BLOCK_SIZE) {
+            continue;
+        }
+        g_assert_cmphex(qtest_readq(m->qts, m->bar0 + at), ==,
+                        VFIO_SIM_BAR0_PATTERN(at));
+    }
+    if (block) {
+        g_assert_cmphex(qtest_readq(m->qts, m->block - 8), ==,
+                        VFIO_SIM_BAR0_PATTERN(block - 8));
+    }
+    if (block + VFIO_SIM_BLOCK_SIZE < VFIO_SIM_BAR0_SIZE) {
+        g_assert_cmphex(qtest_readq(m->qts, m->block + VFIO_SIM_BLOCK_SIZE),
+                        ==, VFIO_SIM_BAR0_PATTERN(block +
+                                                  VFIO_SIM_BLOCK_SIZE));
+    }
+
+    /* Inside: the capability array, the decoders, otherwise nothing */
+    n = plain ? 0 : qtest_readl(m->qts, m->block + 0x1000) >> 24;
+    for (uint64_t off = 0; off < VFIO_SIM_BLOCK_SIZE; off += 4) {
+        bool array = off >= 0x1000 && off <= 0x1000 + 4 * n;
+        bool hdm = off >= 0x1000 + VFIO_SIM_CM_HDM &&
+                   off < 0x1000 + VFIO_SIM_CM_HDM + 0x30;
+        bool ras = off >= 0x1000 + VFIO_SIM_CM_RAS &&
+                   off < 0x1000 + VFIO_SIM_CM_HDM;
+
+        if (plain || !(array || hdm || ras)) {
+            g_assert_cmphex(qtest_readl(m->qts, m->block + off), ==, 0);
+        }
+        if (plain || !hdm) {
+            uint32_t old = qtest_readl(m->qts, m->block + off);
+
+            qtest_writel(m->qts, m->block + off, 0xffffffff);
+            g_assert_cmphex(qtest_readl(m->qts, m->block + off), ==, old);
+        }
+    }
+    if (!plain) {
+        bool found = false;
+
+        g_assert_cmphex(qtest_readl(m->qts, m->block + 0x1000) & 0xffff, ==,
+                        1);
+        g_assert_cmpuint(n, >, 1);
+        for (unsigned i = 1; i <= n; i++) {
+            uint32_t entry = qtest_readl(m->qts, m->block + 0x1000 + 4 * i);
+
+            found |= (entry & 0xffff) == 5 &&
+                     entry >> 20 == VFIO_SIM_CM_HDM;
+        }
+        g_assert_true(found);
+    }
+
+    /* Nothing of that got to the hardware */
+    g_assert_cmpuint(writes_to(m, "bar0"), ==, 0);
+    g_assert_cmpuint(writes_to(m, "comp-regs"), ==, 0);
+}
+
+static void test_overlay(gconstpointer data)
+{
+    static const char *const options[] = {
+        "--topology=A", "--topology=B", "--topology=C"
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(options); i++) {
+        CXLMachine *m = start(data, options[i], "");
+
+        check_overlay(m, false);
+        /* Direct: what the guest writes is there at once */
+        qtest_writeq(m->qts, m->bar0 + (i == 1 ? 0x20000 : 0x8), 42);
+        g_assert_cmphex(qtest_readq(m->qts,
+                                    m->bar0 + (i == 1 ? 0x20000 : 0x8)),
+                        ==, 42);
+        g_assert_cmpuint(writes_to(m, "bar0"), ==, 0);
+        cxl_machine_stop(m);
+    }
+}
+
+/*
+ * No address of the host in what the guest can read
+ */
+static void assert_no_hpa(CXLMachine *m, uint64_t hpa)
+{
+    uint32_t high = hpa >> 32, low = hpa;
+
+    for (unsigned off = 0; off < 0x1000; off += 4) {
+        uint32_t value = cfg_read(m, off);
+
+        g_assert_cmphex(value, !=, high);
+        g_assert_cmphex(value & 0xf0000000, !=, low ? low : 0x10);
+    }
+    for (unsigned off = 0; off < VFIO_SIM_BLOCK_SIZE; off += 4) {
+        g_assert_cmphex(qtest_readl(m->qts, m->block + off), !=, high);
+    }
+}
+
+static void test_no_hpa(gconstpointer data)
+{
+    static const char *const properties[] = {
+        "", ",x-cxl-commit=guest", ",x-cxl=off"
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(properties); i++) {
+        CXLMachine *m = start(data, "", properties[i]);
+
+        assert_no_hpa(m, host_hpa(m));
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+        assert_no_hpa(m, host_hpa(m));
+        cxl_machine_stop(m);
+    }
+}
+
+/*
+ * CXL Device DVSEC
+ */
+static void test_dvsec(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    unsigned d = m->dvsec;
+    uint64_t size;
+
+    size = (uint64_t)cfg_read(m, d + DVSEC_RANGE1_SIZE) << 32 |
+           cfg_read(m, d + DVSEC_RANGE1_SIZE + 4);
+    g_assert_cmphex(size & ~0xfffffffull, ==, 2 * M256);
+    g_assert_cmphex(size & 3, ==, 3);   /* Memory_Info_Valid, Memory_Active */
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_CONTROL), ==, 1 << 1);
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_CAP) & (1 << 2), !=, 0);
+    /* No CXL reset is offered that would not be carried out */
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_CAP) & (1 << 7), ==, 0);
+
+    /* Range bases are not the guest's to set */
+    for (int i = 0; i < 4; i++) {
+        unsigned off = d + (i < 2 ? DVSEC_RANGE1_BASE : DVSEC_RANGE2_BASE) +
+                       4 * (i & 1);
+
+        cfg_write(m, off, 0xffffffff);
+        g_assert_cmphex(cfg_read(m, off), ==, 0);
+    }
+    cfg_writew(m, d + DVSEC_CAP, 0);
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_CAP) & (1 << 2), !=, 0);
+
+    g_assert_true(hdm_commit(m, m->window + M256, M256));
+    g_assert_cmphex(cfg_read(m, d + DVSEC_RANGE1_BASE), ==,
+                    (m->window + M256) >> 32);
+    g_assert_cmphex(cfg_read(m, d + DVSEC_RANGE1_BASE + 4), ==,
+                    (uint32_t)(m->window + M256));
+    hdm_enable(m);
+    g_assert_true(shows_memory(m, m->window + M256, 0));
+
+    /* CONFIG_LOCK */
+    cfg_writew(m, d + DVSEC_LOCK, 1);
+    cfg_writew(m, d + DVSEC_CONTROL, 0);
+    cfg_writew(m, d + DVSEC_LOCK, 0);
+    cfg_writew(m, d + DVSEC_CONTROL, 0);
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_LOCK), ==, 1);
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_CONTROL) & DVSEC_MEM_ENABLE, !=,
+                    0);
+    g_assert_true(shows_memory(m, m->window + M256, 0));
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_LOCK), ==, 0);
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_CONTROL), ==, 1 << 1);
+    cfg_writew(m, d + DVSEC_CONTROL, DVSEC_MEM_ENABLE);
+    g_assert_cmphex(cfg_readw(m, d + DVSEC_CONTROL), ==,
+                    DVSEC_MEM_ENABLE | 1 << 1);
+    cxl_machine_stop(m);
+}
+
+/* No config write to a CXL DVSEC reaches the kernel */
+static void test_dvsec_writes(gconstpointer data)
+{
+    CXLMachine *m = start(data, "", "");
+
+    writes_to(m, "config");
+    for (unsigned off = 0x0; off < 0x38; off += 2) {
+        cfg_writew(m, m->dvsec + off, 0xffff);
+    }
+    g_assert_cmpuint(writes_to(m, "config"), ==, 0);
+    cxl_machine_stop(m);
+}
+
+/*
+ * Plain PCI
+ */
+static void assert_plain(CXLMachine *m)
+{
+    g_assert_cmphex(m->dvsec, ==, 0);
+    for (unsigned pos = 0x100, i = 0; pos && i < 64; i++) {
+        uint32_t header = cfg_read(m, pos);
+
+        g_assert_false((header & 0xffff) == 0x23 &&
+                       (cfg_read(m, pos + 4) & 0xffff) == 0x1e98);
+        pos = header >> 20;
+    }
+    g_assert_cmphex(cfg_read(m, 0), ==,
+                    VFIO_SIM_VENDOR_ID | VFIO_SIM_DEVICE_ID << 16);
+    check_overlay(m, true);
+    assert_no_hpa(m, host_hpa(m));
+    g_assert_cmphex(qtest_readl(m->qts, m->bar2 + VFIO_SIM_REG_ID), ==,
+                    VFIO_SIM_ID);
+    if (m->window) {
+        g_assert_false(shows_memory(m, m->window, 0));
+    }
+}
+
+static void test_plain_off(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--topology=C", ",x-cxl=off");
+
+    assert_plain(m);
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_plain(m);
+    cxl_machine_stop(m);
+}
+
+static void test_plain_topology(gconstpointer data)
+{
+    /* Below an ordinary root port of an ordinary expander bridge */
+    CXLMachine *m = cxl_machine_start(vfio_sim_start(""),
+        " -device pxb-pcie,id=pxb,bus=pcie.0,bus_nr=12"
+        " -device pcie-root-port,id=rp0,bus=pxb,chassis=0,slot=0,port=0",
+        backend_is_iommufd(data), "");
+
+    assert_plain(m);
+    cxl_machine_stop(m);
+}
+
+/*
+ * Refusals: status 1 and a message that helps
+ */
+static void refused(gconstpointer data, const char *sim_options,
+                    const char *options, const char *properties,
+                    const char *message)
+{
+    VFIOSim *sim = vfio_sim_start(sim_options);
+    g_autofree char *output = cxl_machine_refused(sim, options,
+                                                  backend_is_iommufd(data),
+                                                  properties);
+
+    if (!strstr(output, message)) {
+        g_error("expected '%s' in: %s", message, output);
+    }
+    vfio_sim_stop(sim);
+}
+
+#define TWO_BRIDGES \
+    CXL_BRIDGE " -device pxb-cxl,id=cxl.1,bus=pcie.0,bus_nr=24" \
+    " -device cxl-rp,id=rp1,bus=cxl.1,chassis=1,slot=1,port=1"
+
+static void test_refused_windows(gconstpointer data)
+{
+    const char *help = "-M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=256M";
+
+    refused(data, "", CXL_BRIDGE, ",bus=rp0", help);
+    refused(data, "", CXL_BRIDGE, ",bus=rp0", "x-cxl=off");
+    refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl=on", help);
+    refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl-commit=guest",
+            "targets host bridge 'cxl.0' alone");
+    /* One that targets another bridge, or two */
+    refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.1,"
+            "cxl-fmw.0.size=4G", ",bus=rp0",
+            "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=256M");
+    refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.0,"
+            "cxl-fmw.0.targets.1=cxl.1,cxl-fmw.0.size=4G", ",bus=rp0",
+            "targets host bridge 'cxl.0' alone");
+    /* Too small */
+    refused(data, "--memory=512M", CXL_BRIDGE " -M cxl-fmw.0.targets.0=cxl.0,"
+            "cxl-fmw.0.size=256M", ",bus=rp0",
+            "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=512M");
+}
+
+static void test_refused_on(gconstpointer data)
+{
+    refused(data, "", " -device pcie-root-port,id=rp0,bus=pcie.0,chassis=0",
+            ",bus=rp0,x-cxl=on", "not below a CXL root port");
+    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=bogus",
+            "x-cxl");
+    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl-commit=bogus",
+            "x-cxl-commit");
+    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-no-mmap=on",
+            "no way to use its memory");
+    refused(data, "--fault='" HOST " mmap-memory errno=12'",
+            CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map its memory");
+    refused(data, "", CXL_BRIDGE
+            " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1"
+            CXL_WINDOW, ",bus=rp0", "x-cxl-commit=guest");
+}
+
+/*
+ * Several ports: the path decides
+ */
+static void test_path(gconstpointer data)
+{
+    CXLMachine *m = cxl_machine_start(vfio_sim_start("--memory=512M"),
+        CXL_BRIDGE " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1"
+        CXL_WINDOW, backend_is_iommufd(data), ",x-cxl-commit=guest");
+    g_autofree char *tree = qtest_hmp(m->qts, "info mtree");
+    char *line = strstr(tree, "pxb-cxl-host");
+    uint64_t hb, hdm = 0;
+
+    /* The host bridge's decoders */
+    g_assert_nonnull(line);
+    while (line > tree && line[-1] != '\n') {
+        line--;
+    }
+    hb = g_ascii_strtoull(line, NULL, 16) + 0x1000;
+    for (unsigned i = 1; i <= qtest_readl(m->qts, hb) >> 24; i++) {
+        uint32_t entry = qtest_readl(m->qts, hb + 4 * i);
+
+        hdm = (entry & 0xffff) == 5 ? hb + (entry >> 20) : hdm;
+    }
+    g_assert_cmphex(hdm, !=, 0);
+
+    /* The endpoint may come first */
+    hdm_enable(m);
+    g_assert_true(hdm_commit(m, m->window, M256));
+    g_assert_false(shows_memory(m, m->window, 0));
+
+    qtest_writel(m->qts, hdm + HDM_BASE_LO(0), m->window);
+    qtest_writel(m->qts, hdm + HDM_BASE_HI(0), m->window >> 32);
+    qtest_writel(m->qts, hdm + HDM_SIZE_LO(0), 4 * M256);
+    qtest_writel(m->qts, hdm + HDM_SKIP_LO(0), 1);      /* target: port 1 */
+    qtest_writel(m->qts, hdm + HDM_CTRL(0), HDM_COMMIT);
+    g_assert_false(shows_memory(m, m->window, 0));
+    qtest_writel(m->qts, hdm + HDM_CTRL(0), 0);
+    qtest_writel(m->qts, hdm + HDM_SKIP_LO(0), 0);
+    g_assert_false(shows_memory(m, m->window, 0));
+    qtest_writel(m->qts, hdm + HDM_CTRL(0), HDM_COMMIT);
+    g_assert_true(shows_memory(m, m->window, 0));
+    qtest_writel(m->qts, hdm + HDM_CTRL(0), 0);
+    g_assert_false(shows_memory(m, m->window, 0));
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, HDM_COMMIT | HDM_COMMITTED);
+    cxl_machine_stop(m);
+}
+
+/*
+ * The accelerator at work: DMA and interrupts
+ */
+static void dma(CXLMachine *m, uint64_t src, uint64_t dst, uint32_t flags)
+{
+    uint64_t regs = m->bar2;
+
+    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_SRC, src);
+    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_DST, dst);
+    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_LEN, 64);
+    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_CTRL,
+                 VFIO_SIM_DMA_START | flags);
+}
+
+static void test_dma(gconstpointer data)
+{
+    CXLMachine *m = start(data, "", "");
+    uint64_t ram = strcmp(qtest_get_arch(), "aarch64") ? 0x100000 : 0x40100000;
+    uint64_t status = m->bar2 + VFIO_SIM_REG_DMA_STATUS;
+
+    qtest_writeq(m->qts, ram, 0x0123456789abcdef);
+    dma(m, ram, 0x10000, VFIO_SIM_DMA_DST_LOCAL);
+    g_assert_cmphex(qtest_readl(m->qts, status), ==, VFIO_SIM_DMA_DONE);
+    g_assert_cmphex(qtest_readq(m->qts, hdm_base(m, 0) + 0x10000), ==,
+                    0x0123456789abcdef);
+    qtest_writeq(m->qts, hdm_base(m, 0) + 0x10000, 0xfedcba9876543210);
+    dma(m, 0x10000, ram, VFIO_SIM_DMA_SRC_LOCAL);
+    g_assert_cmphex(qtest_readl(m->qts, status), ==, VFIO_SIM_DMA_DONE);
+    g_assert_cmphex(qtest_readq(m->qts, ram), ==, 0xfedcba9876543210);
+    dma(m, 0x7ffffff0000, ram, 0);
+    g_assert_cmphex(qtest_readl(m->qts, status), ==, VFIO_SIM_DMA_FAULT);
+    cxl_machine_stop(m);
+}
+
+static unsigned find_cap(CXLMachine *m, uint8_t id)
+{
+    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos;
+         pos = cfg_readw(m, pos) >> 8) {
+        if ((cfg_readw(m, pos) & 0xff) == id) {
+            return pos;
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* Enabling MSI-X with only a high vector unmasked crashed QEMU 10.2.2 */
+static void test_msix_high_vector(gconstpointer data)
+{
+    CXLMachine *m = start(data, "", "");
+    uint64_t entry = m->bar2 + VFIO_SIM_MSIX_TABLE + 2 * 16;
+    unsigned msix = find_cap(m, 0x11);
+    uint64_t ram = strcmp(qtest_get_arch(), "aarch64") ? 0x100000 : 0x40100000;
+
+    qtest_writel(m->qts, entry, ram);
+    qtest_writel(m->qts, entry + 4, 0);
+    qtest_writel(m->qts, entry + 8, 0x55);
+    qtest_writel(m->qts, entry + 12, 0);
+    cfg_writew(m, msix + 2, 0x8000);
+    qtest_writel(m->qts, m->bar2 + VFIO_SIM_REG_DOORBELL, 2);
+    for (int i = 0; i < 1000 && !qtest_readl(m->qts, ram); i++) {
+        g_usleep(1000);
+    }
+    g_assert_cmphex(qtest_readl(m->qts, ram), ==, 0x55);
+    cfg_writew(m, msix + 2, 0);
+    cxl_machine_stop(m);
+}
+
+/* An iommufd that cannot change its process crashed QEMU 10.2.2 */
+static void test_no_change_process(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--fault='" HOST
+                          " ioas_change_process errno=25'", "");
+
+    assert_firmware_committed(m, M256);
+    cxl_machine_stop(m);
+}
+
+static void add(const char *name, void (*test)(gconstpointer))
+{
+    g_autofree char *legacy = g_strdup_printf("vfio-cxl/legacy/%s", name);
+    g_autofree char *iommufd = g_strdup_printf("vfio-cxl/iommufd/%s", name);
+
+    qtest_add_data_func(legacy, GINT_TO_POINTER(false), test);
+    qtest_add_data_func(iommufd, GINT_TO_POINTER(true), test);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    add("firmware", test_firmware);
+    add("reboot", test_reboot);
+    add("unlocked", test_unlocked);
+    add("commit", test_commit);
+    add("commit-refused", test_commit_refused);
+    add("access-8", test_access_8);
+    add("gates", test_gates);
+    add("flr", test_flr);
+    add("host-decoder-lost", test_host_decoder_lost);
+    add("overlay", test_overlay);
+    add("no-hpa", test_no_hpa);
+    add("dvsec", test_dvsec);
+    add("dvsec-writes", test_dvsec_writes);
+    add("plain-off", test_plain_off);
+    add("plain-topology", test_plain_topology);
+    add("refused-windows", test_refused_windows);
+    add("refused-on", test_refused_on);
+    add("path", test_path);
+    add("dma", test_dma);
+    add("msix-high-vector", test_msix_high_vector);
+    qtest_add_data_func("vfio-cxl/iommufd/no-change-process",
+                        GINT_TO_POINTER(true), test_no_change_process);
+    return g_test_run();
+}

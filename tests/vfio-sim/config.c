@@ -1,0 +1,95 @@
+/*
+ * vfio-sim: the configuration in a state directory
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+
+void sim_config_host(unsigned index, char *host, size_t size)
+{
+    snprintf(host, size, "0000:%02x:00.0", SIM_FIRST_BUS + index);
+}
+
+static void config_line(SimConfig *cfg, char *key, const char *value)
+{
+    unsigned n;
+
+    if (!strcmp(key, "id")) {
+        snprintf(cfg->id, sizeof(cfg->id), "%s", value);
+    } else if (!strcmp(key, "kernel")) {
+        snprintf(cfg->kernel, sizeof(cfg->kernel), "%s", value);
+    } else if (!strcmp(key, "iova")) {
+        snprintf(cfg->iova, sizeof(cfg->iova), "%s", value);
+    } else if (!strcmp(key, "devices")) {
+        cfg->devices = strtoul(value, NULL, 10);
+    } else if (!strcmp(key, "memory")) {
+        cfg->memory = strtoull(value, NULL, 10);
+    } else if (!strcmp(key, "topology")) {
+        cfg->topology = value[0];
+    } else if (!strcmp(key, "fault") && cfg->num_faults < SIM_MAX_SPECS) {
+        cfg->faults[cfg->num_faults++] = strdup(value);
+    } else if (!strcmp(key, "set") && cfg->num_knobs < SIM_MAX_SPECS) {
+        cfg->knobs[cfg->num_knobs++] = strdup(value);
+    } else if (sscanf(key, "memory-file.%u", &n) == 1 && n < SIM_MAX_DEVICES) {
+        snprintf(cfg->memory_file[n], SIM_PATH_MAX, "%s", value);
+    }
+}
+
+int sim_config_load(SimConfig *cfg, const char *dir)
+{
+    char path[SIM_PATH_MAX + 8];
+    char line[SIM_PATH_MAX + 64];
+    FILE *f;
+
+    memset(cfg, 0, sizeof(*cfg));
+    snprintf(cfg->dir, sizeof(cfg->dir), "%s", dir);
+    snprintf(path, sizeof(path), "%s/config", dir);
+    f = fopen(path, "re");
+    if (!f) {
+        return -errno;
+    }
+    while (fgets(line, sizeof(line), f)) {
+        char *eq = strchr(line, '=');
+
+        line[strcspn(line, "\n")] = '\0';
+        if (eq) {
+            *eq = '\0';
+            config_line(cfg, line, eq + 1);
+        }
+    }
+    fclose(f);
+    if (!cfg->id[0] || !cfg->devices || cfg->devices > SIM_MAX_DEVICES) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int sim_config_save(const SimConfig *cfg)
+{
+    char path[SIM_PATH_MAX + 8];
+    FILE *f;
+    unsigned i;
+
+    snprintf(path, sizeof(path), "%s/config", cfg->dir);
+    f = fopen(path, "we");
+    if (!f) {
+        return -errno;
+    }
+    fprintf(f, "id=%s\nkernel=%s\niova=%s\ndevices=%u\nmemory=%llu\n"
+            "topology=%c\n", cfg->id, cfg->kernel, cfg->iova, cfg->devices,
+            (unsigned long long)cfg->memory, cfg->topology);
+    for (i = 0; i < cfg->devices; i++) {
+        fprintf(f, "memory-file.%u=%s\n", i, cfg->memory_file[i]);
+    }
+    for (i = 0; i < cfg->num_faults; i++) {
+        fprintf(f, "fault=%s\n", cfg->faults[i]);
+    }
+    for (i = 0; i < cfg->num_knobs; i++) {
+        fprintf(f, "set=%s\n", cfg->knobs[i]);
+    }
+    return fclose(f) ? -errno : 0;
+}
