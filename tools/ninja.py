@@ -17,6 +17,7 @@ import hostpython
 from common import Failure, environment, jobs, run_logged, say
 
 EMULATORS = ['qemu-system-x86_64', 'qemu-system-aarch64']
+FIRMWARE = ['pc-bios/edk2-aarch64-code.fd', 'pc-bios/edk2-arm-vars.fd']
 OURS = ['tests/vfio-sim/*', 'tests/unit/test-cxl*', 'tests/unit/test-vfio-sim*',
         'tests/qtest/vfio-cxl*']
 
@@ -103,5 +104,5 @@ def build(src: Path, obj: Path, patterns: List[str]) -> None:
     targets = known_targets(obj, patterns)
     if not targets:
         raise Failure(f'{obj} has no target like ' + ', '.join(patterns))
-    ninja(obj, targets)
+    ninja(obj, targets + FIRMWARE)
     firmware.link_into_build(src, obj)

@@ -4,7 +4,7 @@
 import fnmatch
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 from common import Failure, ROOT
 
@@ -52,14 +52,28 @@ def is_topic(hook: str, target: str) -> bool:
     return hook != target + '.patch'
 
 
-def commit_order(root: Path = ROOT) -> Dict[str, int]:
-    """Our files -> number of the commit in series/ that lists them."""
-    order: Dict[str, int] = {}
-    for number, entry in enumerate(sorted((root / 'series').glob('[0-9]*'))):
-        _, _, listed = entry.read_text(encoding='utf-8').rpartition('\nFiles:')
-        for name in listed.split():
-            order.setdefault(name, number)
-    return order
+class Commit(NamedTuple):
+    """An entry of series/: one commit for upstream."""
+    name: str
+    message: str
+    patterns: List[str]     # its files; * is allowed
+
+    def has(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, p) for p in self.patterns)
+
+
+def commits(root: Path = ROOT) -> List[Commit]:
+    result = []
+    for entry in sorted((root / 'series').glob('[0-9][0-9]-*')):
+        lines = entry.read_text(encoding='utf-8').splitlines(True)
+        text = ''.join(line for line in lines if not line.startswith('#'))
+        message, found, listed = text.rpartition('\nFiles:\n')
+        if not found:
+            raise Failure(f'series/{entry.name} has no line "Files:" with the '
+                          'commit\'s files below it')
+        result.append(Commit(entry.name, message.strip() + '\n',
+                             listed.split()))
+    return result
 
 
 def hooks(names: List[str], pristine: Path,
@@ -69,7 +83,12 @@ def hooks(names: List[str], pristine: Path,
     Topic hooks come in the order of the commits they belong to, the plain
     PATH.patch last.
     """
-    order = commit_order(root)
+    series = commits(root)
+
+    def position(hook: str) -> int:
+        return next((number for number, commit in enumerate(series)
+                     if commit.has(hook)), len(series))
+
     result: Dict[str, List[str]] = {}
     for name in names:
         if not name.endswith('.patch'):
@@ -81,5 +100,5 @@ def hooks(names: List[str], pristine: Path,
         result.setdefault(target, []).append(name)
     for target, list_ in result.items():
         list_.sort(key=lambda hook: (not is_topic(hook, target),
-                                     order.get(hook, len(order)), hook))
+                                     position(hook), hook))
     return result

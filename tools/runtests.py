@@ -10,10 +10,14 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Set
 
 import tap
 from common import Failure, environment, jobs, say
+
+
+# Sessions of the tests that run at this moment.
+RUNNING: Set[int] = set()
 
 
 class Test(NamedTuple):
@@ -43,6 +47,19 @@ def targets(tests: List[Test]) -> List[str]:
                    if test.command[0].startswith(str(test.obj))})
 
 
+def end(session: int) -> None:
+    try:
+        os.killpg(session, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def end_all(number: int, _frame) -> None:
+    for session in list(RUNNING):
+        end(session)
+    os._exit(128 + number)
+
+
 def execute(command: List[str], log: Path, timeout: int, cwd: Path,
             env: dict) -> str:
     """Run to the end or to the limit; returns '' or what went wrong."""
@@ -55,15 +72,14 @@ def execute(command: List[str], log: Path, timeout: int, cwd: Path,
                               stderr=subprocess.STDOUT,
                               stdin=subprocess.DEVNULL,
                               start_new_session=True) as process:
+            RUNNING.add(process.pid)
             try:
                 status = process.wait(timeout)
             except subprocess.TimeoutExpired:
                 status = None
             finally:
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+                RUNNING.discard(process.pid)
+                end(process.pid)
     if status is None:
         return f'no end after {timeout} s'
     if status < 0:
@@ -74,8 +90,7 @@ def execute(command: List[str], log: Path, timeout: int, cwd: Path,
 def run_one(test: Test, logs: Path) -> List[tap.Case]:
     log = logs / (test.name.replace('/', '.') + '.log')
     trouble = execute(test.command, log, test.timeout, test.obj,
-                      {**environment(), **test.environment,
-                       'MALLOC_PERTURB_': '165'})
+                      {**environment(), **test.environment})
     if not test.is_tap:
         return [tap.Case('not ok' if trouble else 'ok', test.name, trouble)]
     text = log.read_text(encoding='utf-8', errors='replace')
@@ -98,6 +113,8 @@ def run(tests: List[Test], logs: Path, label: str = '',
     """Run tests side by side; one line for each as it ends."""
     if not tests:
         raise Failure(f'{label or "check"}: no tests found')
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end_all)
     results: Dict[str, List[tap.Case]] = {}
     guard = threading.Lock()
 

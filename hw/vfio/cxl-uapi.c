@@ -20,10 +20,29 @@
 
 #define HDM_OFFSET(reg) (A_CXL_HDM_DECODER##reg - CXL_HDM_REGISTERS_OFFSET)
 
+#define TYPE_1E98 (VFIO_REGION_TYPE_PCI_VENDOR_TYPE | CXL_VENDOR_ID)
+
 static const VFIOCXLKernel kernel_v2 = {
     .name = "v2",
+    .region_type = TYPE_1E98,
     .traps_block = true,
     .hides_lock = true,
+};
+
+static const VFIOCXLKernel kernel_v3 = {
+    .name = "v3",
+    .region_type = TYPE_1E98,
+    .traps_block = true,
+};
+
+static const VFIOCXLKernel kernel_v4 = {
+    .name = "v4",
+    .region_type = VFIO_REGION_TYPE_CXL,
+};
+
+static const VFIOCXLKernel kernel_v5 = {
+    .name = "v5",
+    .region_type = TYPE_1E98,
 };
 
 static bool read_region(VFIODevice *vbasedev, unsigned region, off_t offset,
@@ -94,31 +113,37 @@ bool vfio_cxl_find_block(VFIODevice *vbasedev, unsigned *bar,
 }
 
 /*
- * Find capability @id in the @size bytes of a reply. Each capability that is
- * passed ends before the next one or the end; chains that go back, outside
- * or on for ever lead nowhere.
+ * The capability at @offset of a reply of @size bytes, and where the next one
+ * is. Each ends before the next one or the end; a chain that goes back or
+ * outside ends there.
  */
+static const struct vfio_info_cap_header *get_cap(const void *reply,
+                                                  uint32_t size,
+                                                  uint32_t *offset,
+                                                  uint32_t *length)
+{
+    const struct vfio_info_cap_header *header = reply + *offset;
+    uint32_t at = *offset;
+
+    if (!at || !QEMU_IS_ALIGNED(at, 4) || at > size ||
+        sizeof(*header) > size - at ||
+        (header->next && header->next < at + sizeof(*header))) {
+        return NULL;
+    }
+    *offset = header->next;
+    *length = (header->next ? MIN(header->next, size) : size) - at;
+    return header;
+}
+
 static const void *find_cap(const void *reply, uint32_t size, uint32_t offset,
                             uint16_t id, uint32_t *length)
 {
     const struct vfio_info_cap_header *header;
 
-    while (offset) {
-        if (!QEMU_IS_ALIGNED(offset, 4) || offset > size ||
-            sizeof(*header) > size - offset) {
-            return NULL;
-        }
-        header = reply + offset;
-        if (header->next && header->next <= offset) {
-            return NULL;
-        }
-        if (header->id == id) {
-            *length = (header->next ? MIN(header->next, size) : size) - offset;
-            return header;
-        }
-        offset = header->next;
-    }
-    return NULL;
+    do {
+        header = get_cap(reply, size, &offset, length);
+    } while (header && header->id != id);
+    return header;
 }
 
 static const void *find_region_cap(const struct vfio_region_info *info,
@@ -130,15 +155,26 @@ static const void *find_region_cap(const struct vfio_region_info *info,
     return find_cap(info, info->argsz, info->cap_offset, id, length);
 }
 
+/* Type and subtype of a device-specific region; NULL if it has none */
+static const struct vfio_region_info_cap_type *get_type(
+    const struct vfio_region_info *info)
+{
+    const struct vfio_region_info_cap_type *type;
+    uint32_t length;
+
+    type = find_region_cap(info, VFIO_REGION_INFO_CAP_TYPE, &length);
+    return type && length >= sizeof(*type) ? type : NULL;
+}
+
 /* A region of type CXL, by its index */
 static const struct vfio_region_info *get_region(VFIODevice *vbasedev,
                                                  unsigned index,
+                                                 uint32_t region_type,
                                                  uint32_t subtype,
                                                  Error **errp)
 {
     const struct vfio_region_info_cap_type *type;
     struct vfio_region_info *info = NULL;
-    uint32_t length;
     int ret;
 
     if (index < VFIO_PCI_NUM_REGIONS ||
@@ -153,10 +189,8 @@ static const struct vfio_region_info *get_region(VFIODevice *vbasedev,
                          index);
         return NULL;
     }
-    type = find_region_cap(info, VFIO_REGION_INFO_CAP_TYPE, &length);
-    if (!type || length < sizeof(*type) ||
-        type->type != (VFIO_REGION_TYPE_PCI_VENDOR_TYPE | CXL_VENDOR_ID) ||
-        type->subtype != subtype) {
+    type = get_type(info);
+    if (!type || type->type != region_type || type->subtype != subtype) {
         error_setg(errp, "region %u is not of the CXL type %u", index,
                    subtype);
         return NULL;
@@ -172,7 +206,8 @@ static bool get_memory(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
     const struct vfio_region_info *region;
 
     region = get_region(vbasedev, info->memory_region,
-                        VFIO_REGION_SUBTYPE_CXL, errp);
+                        info->kernel->region_type,
+                        VFIO_REGION_SUBTYPE_CXL_MEM, errp);
     if (!region) {
         return false;
     }
@@ -196,11 +231,13 @@ static bool get_registers(VFIODevice *vbasedev, VFIOCXLInfo *info,
     const struct vfio_region_info *region;
 
     region = get_region(vbasedev, info->registers_region,
+                        info->kernel->region_type,
                         VFIO_REGION_SUBTYPE_CXL_COMP_REGS, errp);
     if (!region) {
         return false;
     }
-    if (region->size > CXL2_COMPONENT_BLOCK_SIZE - info->registers_offset) {
+    if (info->registers_offset > CXL2_COMPONENT_BLOCK_SIZE ||
+        region->size > CXL2_COMPONENT_BLOCK_SIZE - info->registers_offset) {
         error_setg(errp, "component registers of 0x%" PRIx64 " bytes",
                    (uint64_t)region->size);
         return false;
@@ -212,20 +249,58 @@ static bool get_registers(VFIODevice *vbasedev, VFIOCXLInfo *info,
 bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
                             unsigned offset, uint32_t *value, Error **errp)
 {
-    if (offset < info->registers_offset ||
-        offset - info->registers_offset + 4 > info->registers_size) {
-        error_setg(errp, "component register 0x%x is not in the kernel's "
-                   "region", offset);
-        return false;
-    }
+    bool ok;
+
     /* One dword a call: some kernels accept nothing else */
-    if (!read_region(vbasedev, info->registers_region,
-                     offset - info->registers_offset, sizeof(*value), value)) {
+    if (offset >= info->registers_offset &&
+        offset - info->registers_offset + 4 <= info->registers_size) {
+        ok = read_region(vbasedev, info->registers_region,
+                         offset - info->registers_offset, sizeof(*value),
+                         value);
+    } else if (!info->kernel->traps_block) {
+        ok = read_region(vbasedev, info->bar, info->block + offset,
+                         sizeof(*value), value);
+    } else {
+        ok = false;
+    }
+    if (!ok) {
         error_setg(errp, "cannot read component register 0x%x", offset);
         return false;
     }
     *value = le32_to_cpu(*value);
     return true;
+}
+
+/*
+ * Where registers are the hardware's, they answer only while Memory Space is
+ * enabled. Returns the command register to be put back, or -1.
+ */
+static int enable_memory_space(VFIODevice *vbasedev, const VFIOCXLInfo *info)
+{
+    uint16_t command, enabled;
+
+    if (info->kernel->traps_block ||
+        !read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
+                     sizeof(command), &command) ||
+        le16_to_cpu(command) & PCI_COMMAND_MEMORY) {
+        return -1;
+    }
+    enabled = command | cpu_to_le16(PCI_COMMAND_MEMORY);
+    vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                   PCI_COMMAND, sizeof(enabled), &enabled,
+                                   false);
+    return command;
+}
+
+static void restore_memory_space(VFIODevice *vbasedev, int saved)
+{
+    uint16_t command = saved;
+
+    if (saved >= 0) {
+        vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                       PCI_COMMAND, sizeof(command), &command,
+                                       false);
+    }
 }
 
 /* CXL r3.1 Section 8.2.4.1: walk the capability array to the HDM decoders */
@@ -252,6 +327,12 @@ static bool find_hdm(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
             info->hdm_offset = cm + FIELD_EX32(value,
                                                CXL_HDM_CAPABILITY_HEADER,
                                                PTR);
+            if (!info->kernel->traps_block &&
+                info->hdm_offset != info->registers_offset) {
+                error_setg(errp, "HDM decoders at 0x%x, the kernel says 0x%x",
+                           info->hdm_offset, info->registers_offset);
+                return false;
+            }
             return true;
         }
     }
@@ -318,14 +399,11 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
 }
 
 /* The component register block must be where the device itself says */
-static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+static bool check_block(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                        Error **errp)
 {
-    const struct vfio_region_info_cap_sparse_mmap *sparse;
-    struct vfio_region_info *region = NULL;
-    uint64_t end = 0, block = UINT64_MAX;
-    unsigned bar = 0;
-    uint32_t length;
-    int ret;
+    uint64_t block;
+    unsigned bar;
 
     if (!vfio_cxl_find_block(vbasedev, &bar, &block) || bar != info->bar ||
         block != info->block) {
@@ -333,6 +411,23 @@ static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
                    ", where the Register Locator has none", info->bar,
                    info->block);
         return false;
+    }
+    return true;
+}
+
+/* The part of the BAR that is not the guest's must not be mapped */
+static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+{
+    const struct vfio_region_info_cap_sparse_mmap *sparse;
+    struct vfio_region_info *region = NULL;
+    uint64_t hole = info->block, hole_size = CXL2_COMPONENT_BLOCK_SIZE;
+    uint64_t end = 0;
+    uint32_t length;
+    int ret;
+
+    if (!info->kernel->traps_block) {
+        hole += info->registers_offset;
+        hole_size = info->registers_size;
     }
     ret = vfio_device_get_region_info(vbasedev, info->bar, &region);
     if (ret) {
@@ -362,9 +457,7 @@ static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
 
         if (at < end || at > region->size || size > region->size - at ||
             !QEMU_IS_ALIGNED(at | size, qemu_real_host_page_size()) ||
-            (size && info->kernel->traps_block &&
-             ranges_overlap(at, size, info->block,
-                            CXL2_COMPONENT_BLOCK_SIZE))) {
+            (size && ranges_overlap(at, size, hole, hole_size))) {
             error_setg(errp, "BAR %u cannot be mapped at 0x%" PRIx64
                        ", 0x%" PRIx64 " bytes", info->bar, at, size);
             return false;
@@ -374,31 +467,31 @@ static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
     return true;
 }
 
-static bool read_v2(VFIODevice *vbasedev, VFIOCXLInfo *info,
-                    const struct vfio_device_info_cap_cxl *cap, Error **errp)
+static void read_v2(VFIOCXLInfo *info,
+                    const struct vfio_device_info_cap_cxl *cap)
 {
     info->kernel = &kernel_v2;
-    if (cap->hdm_regs_bar_index >= PCI_ROM_SLOT ||
-        cap->hdm_regs_offset < CXL2_COMPONENT_IO_REGION_SIZE) {
-        error_setg(errp, "component registers at BAR %u + 0x%" PRIx64,
-                   cap->hdm_regs_bar_index, (uint64_t)cap->hdm_regs_offset);
-        return false;
-    }
-    if (cap->dpa_region_index == cap->comp_regs_region_index) {
-        error_setg(errp, "memory and registers are the same region");
-        return false;
-    }
     info->bar = cap->hdm_regs_bar_index;
     info->block = cap->hdm_regs_offset - CXL2_COMPONENT_IO_REGION_SIZE;
     info->memory_region = cap->dpa_region_index;
     info->registers_region = cap->comp_regs_region_index;
     info->registers_offset = CXL2_COMPONENT_IO_REGION_SIZE;
     info->committed = cap->flags & VFIO_CXL_CAP_FIRMWARE_COMMITTED;
-    info->cache_capable = cap->flags & VFIO_CXL_CAP_CACHE_CAPABLE;
-    return true;
 }
 
-/* Do these 32 bytes make sense as the second form of the capability? */
+static void read_v3(VFIOCXLInfo *info,
+                    const struct vfio_device_info_cap_cxl_v3 *cap)
+{
+    info->kernel = &kernel_v3;
+    info->bar = cap->comp_reg_bar;
+    info->block = cap->comp_reg_offset;
+    info->memory_region = cap->hdm_region_idx;
+    info->registers_region = cap->comp_reg_region_idx;
+    info->registers_offset = 0;
+    info->committed = cap->flags & VFIO_CXL_CAP_HOST_FIRMWARE_COMMITTED;
+}
+
+/* Do these bytes make sense as the second form of the capability? */
 static bool looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
                           uint32_t length)
 {
@@ -407,16 +500,134 @@ static bool looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
 
     return length >= sizeof(*cap) && !(cap->flags & ~flags) &&
            !cap->reserved[0] && !cap->reserved[1] && !cap->reserved[2] &&
+           cap->hdm_regs_offset >= CXL2_COMPONENT_IO_REGION_SIZE &&
            cap->dpa_region_index >= VFIO_PCI_NUM_REGIONS &&
            cap->comp_regs_region_index >= VFIO_PCI_NUM_REGIONS;
+}
+
+/* As the third? Where the second has flags it has a region index. */
+static bool looks_like_v3(const struct vfio_device_info_cap_cxl_v3 *cap,
+                          uint32_t length)
+{
+    return length >= sizeof(*cap) &&
+           cap->hdm_region_idx >= VFIO_PCI_NUM_REGIONS &&
+           cap->comp_reg_region_idx >= VFIO_PCI_NUM_REGIONS &&
+           cap->comp_reg_bar < PCI_ROM_SLOT &&
+           cap->comp_reg_size == CXL2_COMPONENT_BLOCK_SIZE;
+}
+
+static bool read_device_cap(VFIOCXLInfo *info, const void *cap,
+                            uint32_t length, Error **errp)
+{
+    if (looks_like_v2(cap, length)) {
+        read_v2(info, cap);
+        return true;
+    }
+    if (looks_like_v3(cap, length)) {
+        read_v3(info, cap);
+        return true;
+    }
+    error_setg(errp, "the kernel describes the CXL device in a form that is "
+               "not known (capability %d, %u bytes)",
+               VFIO_DEVICE_INFO_CAP_CXL, length);
+    return false;
+}
+
+/*
+ * The capability of the registers region that says where they are. Its id is
+ * not settled: it is the one that is none of those that exist.
+ */
+static bool read_geometry(const struct vfio_region_info *region,
+                          unsigned *bar, uint64_t *offset)
+{
+    const struct vfio_region_info_cap_cxl_comp_regs *geometry;
+    const struct vfio_info_cap_header *header;
+    uint32_t at = region->cap_offset, length;
+
+    do {
+        header = get_cap(region, region->argsz, &at, &length);
+    } while (header && header->id <= VFIO_REGION_INFO_CAP_NVLINK2_LNKSPD);
+    if (!header) {
+        return false;
+    }
+    geometry = container_of(header,
+                            struct vfio_region_info_cap_cxl_comp_regs, header);
+    if (length >= sizeof(*geometry)) {
+        *bar = geometry->bar;
+        *offset = geometry->offset;
+        return true;
+    }
+    if (length >= endof(struct vfio_region_info_cap_cxl_comp_regs,
+                        reserved)) {
+        *bar = geometry->bar;
+        *offset = geometry->reserved;
+        return true;
+    }
+    return false;
+}
+
+/* Newer kernels: the regions say themselves what they are */
+static bool read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                         Error **errp)
+{
+    struct vfio_region_info *registers = NULL;
+    uint64_t offset = 0;
+    unsigned bar;
+
+    for (unsigned i = VFIO_PCI_NUM_REGIONS;
+         i < vbasedev->num_initial_regions; i++) {
+        const struct vfio_region_info_cap_type *type;
+        struct vfio_region_info *region = NULL;
+
+        if (vfio_device_get_region_info(vbasedev, i, &region)) {
+            continue;
+        }
+        type = get_type(region);
+        if (!type || (type->type != VFIO_REGION_TYPE_CXL &&
+                      type->type != TYPE_1E98)) {
+            continue;
+        }
+        info->kernel = type->type == TYPE_1E98 ? &kernel_v5 : &kernel_v4;
+        if (type->subtype == VFIO_REGION_SUBTYPE_CXL_MEM) {
+            info->memory_region = i;
+        } else if (type->subtype == VFIO_REGION_SUBTYPE_CXL_COMP_REGS) {
+            info->registers_region = i;
+            registers = region;
+        }
+    }
+    if (!registers || !info->memory_region) {
+        error_setg(errp, "the kernel describes the CXL device in a form that "
+                   "is not known (no capability %d, no regions for memory "
+                   "and registers)", VFIO_DEVICE_INFO_CAP_CXL);
+        return false;
+    }
+    if (!read_geometry(registers, &info->bar, &offset)) {
+        error_setg(errp, "region %u does not say where in a BAR its registers "
+                   "are", info->registers_region);
+        return false;
+    }
+    if (!vfio_cxl_find_block(vbasedev, &bar, &info->block) ||
+        bar != info->bar || offset < info->block ||
+        offset - info->block >= CXL2_COMPONENT_BLOCK_SIZE) {
+        error_setg(errp, "HDM decoders at BAR %u + 0x%" PRIx64
+                   ", where the Register Locator has no component registers",
+                   info->bar, offset);
+        return false;
+    }
+    info->registers_offset = offset - info->block;
+    /* These kernels offer nothing but committed devices */
+    info->committed = true;
+    return true;
 }
 
 bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
                         Error **errp)
 {
     g_autofree struct vfio_device_info *reply = NULL;
-    const struct vfio_device_info_cap_cxl *cap = NULL;
+    const void *cap = NULL;
     uint32_t length = 0;
+    int command;
+    bool ok;
 
     memset(info, 0, sizeof(*info));
     reply = vfio_get_device_info(vbasedev->fd);
@@ -428,41 +639,41 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
         cap = find_cap(reply, reply->argsz, reply->cap_offset,
                        VFIO_DEVICE_INFO_CAP_CXL, &length);
     }
-    if (!cap) {
-        error_setg(errp, "the kernel describes the CXL device in a form that "
-                   "is not known (no capability %d)",
-                   VFIO_DEVICE_INFO_CAP_CXL);
+    if (!(cap ? read_device_cap(info, cap, length, errp)
+              : read_regions(vbasedev, info, errp))) {
         return false;
     }
-    if (!looks_like_v2(cap, length)) {
-        error_setg(errp, "the kernel describes the CXL device in a form that "
-                   "is not known (capability %d, %u bytes)",
-                   VFIO_DEVICE_INFO_CAP_CXL, length);
-        return false;
-    }
-    if (!read_v2(vbasedev, info, cap, errp)) {
+    if (info->memory_region == info->registers_region) {
+        error_setg(errp, "memory and registers are the same region");
         return false;
     }
     if (!get_memory(vbasedev, info, errp) ||
         !get_registers(vbasedev, info, errp) ||
-        !check_bar(vbasedev, info, errp) ||
-        !find_hdm(vbasedev, info, errp) ||
-        !check_decoders(vbasedev, info, errp)) {
+        !check_block(vbasedev, info, errp) ||
+        !check_bar(vbasedev, info, errp)) {
         return false;
     }
-    trace_vfio_cxl_uapi(vbasedev->name, info->kernel->name, info->bar,
-                        info->block, info->hdm_offset, info->decoder_count,
-                        info->memory_size, info->locked);
-    return true;
+    command = enable_memory_space(vbasedev, info);
+    ok = find_hdm(vbasedev, info, errp) &&
+         check_decoders(vbasedev, info, errp);
+    restore_memory_space(vbasedev, command);
+    if (ok) {
+        trace_vfio_cxl_uapi(vbasedev->name, info->kernel->name, info->bar,
+                            info->block, info->hdm_offset,
+                            info->decoder_count, info->memory_size,
+                            info->locked);
+    }
+    return ok;
 }
 
 bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
                              Error **errp)
 {
-    uint32_t ctrl;
+    int command = enable_memory_space(vbasedev, info);
+    uint32_t ctrl = 0;
 
-    return vfio_cxl_read_register(vbasedev, info,
-                                  info->hdm_offset + HDM_OFFSET(0_CTRL),
-                                  &ctrl, errp) &&
-           FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED);
+    vfio_cxl_read_register(vbasedev, info,
+                           info->hdm_offset + HDM_OFFSET(0_CTRL), &ctrl, errp);
+    restore_memory_space(vbasedev, command);
+    return FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED);
 }

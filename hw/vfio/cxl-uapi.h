@@ -15,6 +15,7 @@
 /**
  * struct VFIOCXLKernel - how the generations of the interface differ
  * @name: for messages and traces
+ * @region_type: type of its CXL regions
  * @traps_block: the whole component register block cannot be mapped, and no
  *               access to it through the BAR is safe; otherwise only the
  *               HDM decoder capability is special
@@ -23,6 +24,7 @@
  */
 typedef struct VFIOCXLKernel {
     const char *name;
+    uint32_t region_type;
     bool traps_block;
     bool hides_lock;
 } VFIOCXLKernel;
@@ -43,7 +45,6 @@ typedef struct VFIOCXLKernel {
  * @host_only: Target Range Type of decoder 0
  * @committed: host firmware committed decoder 0
  * @locked: and locked it
- * @cache_capable: the device has a CXL.cache
  */
 typedef struct VFIOCXLInfo {
     const VFIOCXLKernel *kernel;
@@ -60,7 +61,6 @@ typedef struct VFIOCXLInfo {
     bool host_only;
     bool committed;
     bool locked;
-    bool cache_capable;
 } VFIOCXLInfo;
 
 /**
@@ -77,7 +77,7 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
  * @vbasedev: the device
  * @info: its description
  * @offset: bytes from the start of the component register block, a multiple
- *          of 4 inside the registers region
+ *          of 4
  * @value: the register
  * @errp: the error
  */

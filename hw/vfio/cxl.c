@@ -21,8 +21,11 @@
 #include "hw/cxl/cxl.h"
 #include "hw/cxl/cxl_hdm.h"
 #include "hw/cxl/cxl_route.h"
+#include "hw/core/cpu.h"
 #include "hw/pci/pci.h"
 #include "hw/qdev-properties.h"
+#include "qemu/main-loop.h"
+#include "system/tcg.h"
 #include "pci.h"
 #include "cxl-dvsec.h"
 #include "cxl-uapi.h"
@@ -48,6 +51,7 @@ enum {
  * @bar: the component BAR
  * @block: offset of the component registers in it
  * @overlay: the component registers as the guest sees them
+ * @overlay_start: offset of the first of them in the block
  * @array: the capability array and what the kernel keeps of the registers
  *         between it and the HDM decoders
  * @dvsecs: the CXL DVSECs
@@ -56,6 +60,7 @@ enum {
  * @mmap: the device's memory
  * @memory: the same for the guest
  * @blocked: VFIO_CXL_IN_RESET etc.
+ * @pending_writes: config writes under way that may end the access
  */
 struct VFIOCXL {
     Object parent_obj;
@@ -68,13 +73,15 @@ struct VFIOCXL {
     unsigned bar;
     uint64_t block;
     MemoryRegion overlay;
-    uint32_t *array;
+    unsigned overlay_start;
+    uint8_t *array;
     VFIOCXLDVSECs dvsecs;
     CXLHDM hdm;
     CXLRoute route;
     void *mmap;
     MemoryRegion memory;
     unsigned blocked;
+    unsigned pending_writes;
 };
 
 static const char *name_of(VFIOCXL *cxl)
@@ -113,22 +120,31 @@ static void block_memory(VFIOCXL *cxl, unsigned reason)
     update(cxl);
 }
 
-static void unblock_memory(VFIOCXL *cxl, unsigned reason)
+/* Is there memory behind the host's decoder? Ask when that may have changed */
+static void check_host(VFIOCXL *cxl)
 {
     Error *err = NULL;
 
-    cxl->blocked &= ~(reason | VFIO_CXL_HOST_NOT_COMMITTED);
-    if (!vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
-        cxl->blocked |= VFIO_CXL_HOST_NOT_COMMITTED;
-        if (err) {
-            error_reportf_err(err, VFIO_MSG_PREFIX, name_of(cxl));
-        } else {
-            error_report(VFIO_MSG_PREFIX "the host's HDM decoder is not "
-                         "committed: device memory is not available until "
-                         "a reset brings it back", name_of(cxl));
-        }
-        cxl_hdm_decommit(&cxl->hdm);
+    if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
+        cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;
+        return;
     }
+    if (cxl->blocked & VFIO_CXL_HOST_NOT_COMMITTED) {
+        error_free(err); /* said already; a guest can ask again and again */
+    } else if (err) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, name_of(cxl));
+    } else {
+        error_report(VFIO_MSG_PREFIX "the host's HDM decoder is not "
+                     "committed: device memory is not available until a "
+                     "reset brings it back", name_of(cxl));
+    }
+    cxl->blocked |= VFIO_CXL_HOST_NOT_COMMITTED;
+    cxl_hdm_decommit(&cxl->hdm);
+}
+
+static void unblock_memory(VFIOCXL *cxl, unsigned reason)
+{
+    cxl->blocked &= ~reason;
     trace_vfio_cxl_block(name_of(cxl), 0, cxl->blocked);
     update(cxl);
 }
@@ -180,11 +196,12 @@ static uint64_t overlay_read(void *opaque, hwaddr addr, unsigned size)
     VFIOCXL *cxl = opaque;
     uint64_t value = 0;
 
+    addr += cxl->overlay_start;
     if (in_hdm(cxl, addr)) {
         value = cxl_hdm_read(&cxl->hdm, addr - cxl->info.hdm_offset, size);
     } else if (!cxl->plain && addr >= cm &&
                addr + size <= cxl->info.hdm_offset) {
-        value = ldn_le_p((uint8_t *)cxl->array + addr - cm, size);
+        value = ldn_le_p(cxl->array + addr - cm, size);
     }
     trace_vfio_cxl_read(name_of(cxl), addr, size, value);
     return value;
@@ -195,6 +212,7 @@ static void overlay_write(void *opaque, hwaddr addr, uint64_t value,
 {
     VFIOCXL *cxl = opaque;
 
+    addr += cxl->overlay_start;
     trace_vfio_cxl_write(name_of(cxl), addr, size, value);
     if (in_hdm(cxl, addr)) {
         cxl_hdm_write(&cxl->hdm, addr - cxl->info.hdm_offset, value, size);
@@ -218,16 +236,22 @@ static const MemoryRegionOps overlay_ops = {
 void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr)
 {
     VFIOCXL *cxl = vdev->cxl.cxl;
+    uint64_t size = CXL2_COMPONENT_BLOCK_SIZE;
 
     if (!cxl || nr != cxl->bar || !vdev->bars[nr].size) {
         return;
     }
+    if (!cxl->plain && !cxl->info.kernel->traps_block) {
+        cxl->overlay_start = cxl->info.hdm_offset;
+        size = cxl_hdm_length(&cxl->hdm);
+    }
     memory_region_init_io(&cxl->overlay, OBJECT(vdev), &overlay_ops, cxl,
-                          "cxl-component-registers",
-                          CXL2_COMPONENT_BLOCK_SIZE);
-    memory_region_add_subregion_overlap(vdev->bars[nr].mr, cxl->block,
+                          "cxl-component-registers", size);
+    memory_region_add_subregion_overlap(vdev->bars[nr].mr,
+                                        cxl->block + cxl->overlay_start,
                                         &cxl->overlay, 1);
-    trace_vfio_cxl_overlay(name_of(cxl), nr, cxl->block, cxl->plain);
+    trace_vfio_cxl_overlay(name_of(cxl), nr, cxl->block + cxl->overlay_start,
+                           size, cxl->plain);
 }
 
 /*
@@ -282,6 +306,62 @@ static bool may_end_access(PCIDevice *pdev, uint32_t addr, uint32_t val,
     return false;
 }
 
+/* A config write to be carried out while no vCPU runs */
+typedef struct ConfigWrite {
+    VFIOCXL *cxl;
+    uint32_t addr;
+    uint32_t val;
+    int len;
+} ConfigWrite;
+
+static void write_ending_access(VFIOCXL *cxl, uint32_t addr, uint32_t val,
+                                int len)
+{
+    vfio_pci_write_config(PCI_DEVICE(cxl->vdev), addr, val, len);
+    if (guest_allows(cxl)) {
+        check_host(cxl);
+    }
+    if (--cxl->pending_writes == 0) {
+        unblock_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
+    }
+}
+
+static void write_ending_access_safely(CPUState *cpu, run_on_cpu_data data)
+{
+    ConfigWrite *write = data.host_ptr;
+
+    bql_lock();
+    if (!write->cxl->exited) {
+        write_ending_access(write->cxl, write->addr, write->val, write->len);
+    }
+    object_unref(OBJECT(write->cxl->vdev));
+    bql_unlock();
+    g_free(write);
+}
+
+/*
+ * Under TCG other vCPUs take a change of the map late, and would touch what
+ * the kernel has just closed. So the kernel is told while none of them runs.
+ * The vCPU that writes does nothing else before that: I/O ends its
+ * translation block.
+ */
+static void start_write_ending_access(VFIOCXL *cxl, uint32_t addr,
+                                      uint32_t val, int len)
+{
+    cxl->pending_writes++;
+    block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
+    if (tcg_enabled() && current_cpu) {
+        ConfigWrite *write = g_new(ConfigWrite, 1);
+
+        *write = (ConfigWrite) { cxl, addr, val, len };
+        object_ref(OBJECT(cxl->vdev));
+        async_safe_run_on_cpu(current_cpu, write_ending_access_safely,
+                              RUN_ON_CPU_HOST_PTR(write));
+    } else {
+        write_ending_access(cxl, addr, val, len);
+    }
+}
+
 static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
                                   uint32_t val, int len)
 {
@@ -298,14 +378,13 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     if (cxl->plain) {
         vfio_pci_write_config(pdev, addr, val, len);
     } else if (may_end_access(pdev, addr, val, len)) {
-        block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
-        vfio_pci_write_config(pdev, addr, val, len);
-        unblock_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
+        start_write_ending_access(cxl, addr, val, len);
     } else {
         bool allowed = guest_allows(cxl);
 
         vfio_pci_write_config(pdev, addr, val, len);
         if (allowed != guest_allows(cxl)) {
+            check_host(cxl);
             update(cxl);
         }
     }
@@ -346,6 +425,7 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
     VFIOCXL *cxl = vdev->cxl.cxl;
 
     if (cxl && !cxl->plain) {
+        check_host(cxl);
         unblock_memory(cxl, VFIO_CXL_IN_RESET);
     }
 }
@@ -473,7 +553,7 @@ static bool read_array(VFIOCXL *cxl, Error **errp)
                                     &value, errp)) {
             return false;
         }
-        stl_le_p((uint8_t *)cxl->array + i, value);
+        stl_le_p(cxl->array + i, value);
     }
     return true;
 }

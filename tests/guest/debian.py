@@ -170,8 +170,10 @@ Dir::Bin::dpkg "/bin/false";
         done = 0
         for path, size in wanted:
             done += size
-            say(f'  fetching {path.name} ({megabytes(size)}; '
-                f'{megabytes(done)} of {megabytes(total)})')
+            # A line for each small library would hide the rest
+            if size > 1e6 or path == wanted[-1][0]:
+                say(f'  fetching {path.name} ({megabytes(size)}; '
+                    f'{megabytes(done)} of {megabytes(total)})')
             self._download(path)
         return files
 

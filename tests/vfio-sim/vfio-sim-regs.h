@@ -16,6 +16,12 @@
 #define VFIO_SIM_CLASS              0x1200   /* processing accelerator */
 
 /*
+ * Where host firmware has placed the memory of device n (0 for the first).
+ * No guest may ever see this address.
+ */
+#define VFIO_SIM_HPA(n)             (0x45a000000000ull + ((n) * 0x40000000000ull))
+
+/*
  * BAR 0, the component BAR, 64 bits wide: the CXL component register block
  * (64 KiB, where the Register Locator DVSEC says) and accelerator memory
  * around it, which is mapped directly. At reset each aligned 8 bytes of that

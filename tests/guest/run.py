@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+# Real Linux guests that use a passed-through CXL Type-2 device.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+"""Prepare guests, show what they can do, and test with them."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List, Optional, TextIO
+
+from boot import MACHINES, Case, Harness, Result, pairs, tail
+from debian import GuestError, say
+from driver import DriverBuilder
+from image import Image
+
+TOP = Path(__file__).resolve().parents[2]
+
+DEMO = [
+    Case('q35', 'firmware', 'legacy', 'cxl'),
+    Case('q35', 'guest', 'iommufd', 'plain'),
+    Case('virt', 'firmware', 'iommufd', 'cxl'),
+    Case('virt', 'guest', 'legacy', 'plain'),
+]
+
+CHECK = [
+    Case('q35', 'firmware', 'legacy', 'cxl'),
+    Case('q35', 'guest', 'legacy', 'plain', smp=2),
+    Case('q35', 'firmware', 'iommufd', 'plain', topology='B'),
+    Case('q35', 'guest', 'iommufd', 'cxl', topology='C'),
+    Case('virt', 'firmware', 'legacy', 'cxl', topology='C'),
+    Case('virt', 'guest', 'legacy', 'plain', topology='B'),
+    Case('virt', 'firmware', 'iommufd', 'cxl'),
+    Case('virt', 'guest', 'iommufd', 'plain', smp=2),
+]
+
+
+def prepare(build: Path, machines: List[str], update: bool) -> \
+        Dict[str, Image]:
+    """Fetch and make all that guests boot."""
+    wish = os.environ.get('GUEST_KERNEL', '')
+    needed = sorted({MACHINES[m]['arch'] for m in machines})
+    # The compiler comes from the other's packages, so both are always known
+    images = {arch: Image(build, arch) for arch in ('amd64', 'arm64')}
+    for arch in needed:
+        images[arch].resolve(wish, update)
+    builder = DriverBuilder(build, {a: i.apt for a, i in images.items()},
+                            update)
+    for arch in needed:
+        images[arch].make(builder)
+    return {arch: images[arch] for arch in needed}
+
+
+def size_text(text: str) -> str:
+    """A size in hexadecimal, for people."""
+    try:
+        size = int(text, 16)
+    except ValueError:
+        return text
+    for unit, shift in (('GiB', 30), ('MiB', 20), ('KiB', 10)):
+        if size >= 1 << shift:
+            return f'{size / (1 << shift):g} {unit}'
+    return f'{size} bytes'
+
+
+def report(result: Result) -> None:
+    """What one guest showed, in a few lines."""
+    case = result.case
+    rates: Dict[str, str] = {}
+    for line in result.infos:
+        rates.update({k: v for k, v in line.items()
+                      if k.startswith(('device-', 'ram-', 'dma'))})
+    backend = {'legacy': 'container', 'iommufd': 'iommufd'}[case.backend]
+    who = {'firmware': 'firmware', 'guest': 'the guest program'}[case.mode]
+    lock = {'1': ', locked', '0': ''}.get(result.value('decoder', 'locked'),
+                                          '')
+    base = result.value('cfmws', 'base')
+    size = result.value('cfmws', 'size')
+
+    def line(head: str, text: str) -> None:
+        print(f'  {head:<9} {text}')
+
+    print(f'{case.machine}: decoder committed by {who}, VFIO {backend}')
+    line('guest', f'Linux {result.boot.get("kernel", "?")}, '
+         f'{result.seconds:.1f} s from start to power-off')
+    line('topology', f'fixed window {base} ({size_text(size)}) -> pxb-cxl '
+         f'(bus 12) -> cxl-rp -> {result.value("device", "bdf")}')
+    line('decoder', f'GPA {result.value("decoder", "gpa")}, '
+         f'{size_text(result.value("decoder", "size"))}{lock}')
+    if rates:
+        line('rates', f'write {rates.get("device-write", "?")}, read '
+             f'{rates.get("device-read", "?")}, DMA {rates.get("dma", "?")} '
+             f'MB/s (guest RAM: write {rates.get("ram-write", "?")}, read '
+             f'{rates.get("ram-read", "?")})')
+    if case.driver == 'cxl':
+        reason = result.skipped.get('cxl-core') or \
+            result.skipped.get('driver') or result.failed.get('cxl-core', '')
+        line('CXL core', 'region attached at '
+             + result.value('cxl-core', 'range') if 'cxl-core' in result.ok
+             else reason or 'not reached')
+    line('checks', f'{len(result.ok)} ok, {len(result.failed)} failed, '
+         f'{len(result.skipped)} skipped')
+    for name, why in result.skipped.items():
+        line('', f'skipped {name}: {why}')
+    for name, why in result.failed.items():
+        line('', f'FAILED {name}: {why}')
+    line('host', result.host)
+    for problem in result.problems:
+        line('', f'PROBLEM {problem}')
+    line('verdict', 'PASS' if result.passed else f'FAIL (log: {result.log})')
+    print(flush=True)
+
+
+def show_topology(result: Result) -> None:
+    """The kernel's own view of the topology."""
+    lines = result.blocks.get('cxl-list')
+    if lines:
+        print("The kernel's own view (cxl list) on " + result.case.machine
+              + ':')
+        for text in lines:
+            print('  ' + text)
+        print(flush=True)
+
+
+def demo(harness: Harness, cases: List[Case]) -> int:
+    """Run the guests and show a report."""
+    failures = 0
+    shown = False
+    for case in cases:
+        say(f'Booting {case.name} ...')
+        result = harness.run(case)
+        report(result)
+        if not result.passed:
+            failures += 1
+            print(f'Last lines of {result.log}:\n{tail(result.log)}\n',
+                  flush=True)
+        elif not shown and case.driver == 'cxl':
+            show_topology(result)
+            shown = True
+    if failures:
+        print(f'FAIL: {failures} of {len(cases)} guests')
+        return 1
+    print(f'PASS: {len(cases)} guests used the device memory, and the host '
+          'found the same bytes')
+    return 0
+
+
+def check(harness: Harness, cases: List[Case], tap: Optional[TextIO]) -> int:
+    """Run the guests as tests."""
+    lines = 0
+    failures = 0
+
+    def emit(text: str) -> None:
+        print(text, flush=True)
+        if tap:
+            tap.write(text + '\n')
+            tap.flush()
+
+    def point(passed: bool, name: str, skipped: str = '') -> None:
+        nonlocal lines, failures
+        lines += 1
+        failures += not passed
+        emit(f'{"ok" if passed else "not ok"} {lines} - {name}'
+             + (f' # SKIP {skipped}' if skipped else ''))
+
+    total = len(cases) + sum(case.driver == 'cxl' for case in cases)
+    emit(f'1..{total}')
+    for case in cases:
+        start = time.monotonic()
+        result = harness.run(case)
+        core = result.skipped.get('cxl-core', '')
+        attached = 'cxl-core' in result.ok
+        # The core's part has a line of its own
+        others = {k: v for k, v in result.failed.items() if k != 'cxl-core'}
+        point(not others and not result.problems and bool(result.ok),
+              f'guest/{case.name}')
+        if case.driver == 'cxl':
+            point(attached or bool(core), f'guest/{case.name}/cxl-core', core)
+        if not result.passed:
+            for name, why in result.failed.items():
+                emit(f'# {name}: {why}')
+            for problem in result.problems:
+                emit(f'# {problem}')
+            for text in tail(result.log).splitlines():
+                emit(f'#   {text}')
+            emit(f'# log: {result.log}')
+        emit(f'# {len(result.ok)} checks ok, {len(result.skipped)} skipped, '
+             f'{time.monotonic() - start:.1f} s')
+        for name, why in result.skipped.items():
+            emit(f'#   skipped {name}: {why}')
+    print(f'{lines - failures} passed, {failures} failed')
+    return 1 if failures else 0
+
+
+def select(cases: List[Case], args: argparse.Namespace) -> List[Case]:
+    """The cases that the command line asks for."""
+    found = [case for case in cases
+             if (not args.only or any(o in case.name for o in args.only))]
+    if not found:
+        raise GuestError('no guest of that name; there are: '
+                         + ', '.join(case.name for case in cases))
+    return found
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog='Environment: QEMU_BUILD (build/qemu/obj),'
+        ' GUEST_BUILD (build/guest), ACCEL (tcg, or kvm), GUEST_KERNEL (the '
+        'beginning of a kernel version, such as 7.3).')
+    sub = parser.add_subparsers(dest='what', required=True)
+    for name, text in (('prepare', 'fetch and build what guests need'),
+                       ('demo', 'boot guests and show a report'),
+                       ('check', 'boot guests as tests, TAP output')):
+        one = sub.add_parser(name, help=text)
+        one.add_argument('--update', action='store_true',
+                         help="ask Debian for newer packages")
+        if name != 'prepare':
+            one.add_argument('--only', action='append', metavar='TEXT',
+                             help='only guests whose name contains TEXT')
+            one.add_argument('--limit', type=float, default=120,
+                             help='seconds for one guest (default 120)')
+        if name == 'check':
+            one.add_argument('--tap', type=Path, metavar='FILE',
+                             help='write TAP there too')
+    args = parser.parse_args()
+
+    build = Path(os.environ.get('GUEST_BUILD') or TOP / 'build/guest')
+    build.mkdir(parents=True, exist_ok=True)
+    build = build.resolve()
+    qemu = Path(os.environ.get('QEMU_BUILD') or TOP / 'build/qemu/obj')
+    accel = os.environ.get('ACCEL') or 'tcg'
+    if accel not in ('tcg', 'kvm'):
+        raise GuestError(f'ACCEL={accel}: it is tcg or kvm')
+
+    if args.what == 'prepare':
+        for image in prepare(build, list(MACHINES), args.update).values():
+            say(f'{image.arch}: Linux {image.release}')
+        return 0
+
+    cases = select(DEMO if args.what == 'demo' else CHECK, args)
+    machines = sorted({case.machine for case in cases})
+    images = prepare(build, machines, args.update)
+    harness = Harness(qemu, build, images, accel, args.limit)
+    harness.check_tools(machines)
+    for machine in machines:
+        harness.try_accel(machine)
+    if args.what == 'demo':
+        return demo(harness, cases)
+    if args.tap:
+        args.tap.parent.mkdir(parents=True, exist_ok=True)
+        with args.tap.open('w', encoding='utf-8') as file:
+            return check(harness, cases, file)
+    return check(harness, cases, None)
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except GuestError as error:
+        print(f'guest: {error}', file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,140 @@
+/*
+ * vfio-sim: the physical CXL component registers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <string.h>
+
+#include "sim.h"
+
+#define CAP_RAS     2
+#define CAP_HDM     5
+#define CAP_SNOOP   8
+
+#define RAS_UNC_MASK        0x04
+#define RAS_UNC_SEVERITY    0x08
+#define RAS_COR_MASK        0x10
+
+#define HDM_GLOBAL_ENABLE   (1u << 1)
+#define HDM_CAP_POISON      (1u << 10)
+
+static uint32_t *hdm(SimDevice *dev)
+{
+    return &dev->st->cm[VFIO_SIM_CM_HDM / 4];
+}
+
+static uint32_t array_entry(unsigned id, unsigned version, unsigned offset)
+{
+    return id | version << 16 | offset << 20;
+}
+
+void sim_component_bind(SimDevice *dev)
+{
+    uint32_t *cm = dev->st->cm;
+    uint32_t *h = hdm(dev);
+    uint64_t hpa = VFIO_SIM_HPA(dev->index);
+
+    memset(cm, 0, SIM_CM_SIZE);
+    cm[0] = 1 | 1 << 16 | 1 << 20 | 3 << 24;
+    cm[1] = array_entry(CAP_RAS, 2, VFIO_SIM_CM_RAS);
+    cm[2] = array_entry(CAP_HDM, 3, VFIO_SIM_CM_HDM);
+    cm[3] = array_entry(CAP_SNOOP, 1, VFIO_SIM_CM_SNOOP);
+    cm[(VFIO_SIM_CM_RAS + RAS_UNC_MASK) / 4] = 0x1cfff;
+    cm[(VFIO_SIM_CM_RAS + RAS_UNC_SEVERITY) / 4] = 0x1cfff;
+    cm[(VFIO_SIM_CM_RAS + RAS_COR_MASK) / 4] = 0x7f;
+    cm[VFIO_SIM_CM_SNOOP / 4] = 1;
+
+    h[SIM_HDM_CAP / 4] = HDM_CAP_POISON;
+    h[SIM_HDM_GLOBAL / 4] = HDM_GLOBAL_ENABLE;
+    h[SIM_HDM_BASE_LO / 4] = hpa;
+    h[SIM_HDM_BASE_HI / 4] = hpa >> 32;
+    h[SIM_HDM_SIZE_LO / 4] = dev->mem_size;
+    h[SIM_HDM_SIZE_HI / 4] = dev->mem_size >> 32;
+    h[SIM_HDM_CTRL / 4] = SIM_HDM_CTRL_LOCK | SIM_HDM_CTRL_COMMIT |
+                          SIM_HDM_CTRL_COMMITTED;
+}
+
+/* A function reset leaves the decoder as it is, unless a test says otherwise */
+void sim_component_reset(SimDevice *dev)
+{
+    uint32_t bits = SIM_HDM_CTRL_LOCK | SIM_HDM_CTRL_COMMIT |
+                    SIM_HDM_CTRL_COMMITTED;
+    uint32_t *ctrl = &hdm(dev)[SIM_HDM_CTRL / 4];
+
+    *ctrl = dev->st->hw_commit ? *ctrl | bits : *ctrl & ~bits;
+}
+
+bool sim_component_committed(SimDevice *dev)
+{
+    return hdm(dev)[SIM_HDM_CTRL / 4] & SIM_HDM_CTRL_COMMITTED;
+}
+
+unsigned sim_component_decoders(SimDevice *dev)
+{
+    unsigned code = hdm(dev)[SIM_HDM_CAP / 4] & 0xf;
+
+    return code ? 2 * code : 1;
+}
+
+uint32_t sim_component_read(SimDevice *dev, uint64_t off)
+{
+    sim_count(dev, SIM_STAT_BLOCK_READS);
+    if (off < SIM_CM_OFFSET || off >= SIM_CM_OFFSET + SIM_CM_SIZE) {
+        return 0;
+    }
+    return dev->st->cm[(off - SIM_CM_OFFSET) / 4];
+}
+
+static void hdm_write(SimDevice *dev, unsigned off, uint32_t value)
+{
+    uint32_t *h = hdm(dev);
+    uint32_t *ctrl = &h[SIM_HDM_CTRL / 4];
+    bool frozen = *ctrl & SIM_HDM_CTRL_COMMITTED;
+
+    switch (off) {
+    case SIM_HDM_GLOBAL:
+        h[off / 4] = value & 3;
+        break;
+    case SIM_HDM_BASE_LO:
+    case SIM_HDM_SIZE_LO:
+        value &= 0xf0000000;
+        /* fall through */
+    case SIM_HDM_BASE_HI:
+    case SIM_HDM_SIZE_HI:
+        if (!frozen) {
+            h[off / 4] = value;
+        }
+        break;
+    case SIM_HDM_CTRL:
+        if (frozen && (*ctrl & SIM_HDM_CTRL_LOCK)) {
+            break;
+        }
+        *ctrl = value & (0xff | SIM_HDM_CTRL_LOCK | SIM_HDM_CTRL_COMMIT |
+                         1u << 12);
+        if (value & SIM_HDM_CTRL_COMMIT) {
+            bool ok = h[SIM_HDM_SIZE_LO / 4] || h[SIM_HDM_SIZE_HI / 4];
+
+            *ctrl |= ok ? SIM_HDM_CTRL_COMMITTED : SIM_HDM_CTRL_ERROR;
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+void sim_component_write(SimDevice *dev, uint64_t off, uint32_t value)
+{
+    uint64_t cm = off - SIM_CM_OFFSET;
+
+    sim_count(dev, SIM_STAT_BLOCK_WRITES);
+    if (off < SIM_CM_OFFSET || cm >= SIM_CM_SIZE) {
+        return;
+    }
+    if (cm >= VFIO_SIM_CM_HDM && cm < VFIO_SIM_CM_HDM + 0x30) {
+        hdm_write(dev, cm - VFIO_SIM_CM_HDM, value);
+    } else if (cm == VFIO_SIM_CM_RAS + RAS_UNC_MASK ||
+               cm == VFIO_SIM_CM_RAS + RAS_UNC_SEVERITY ||
+               cm == VFIO_SIM_CM_RAS + RAS_COR_MASK) {
+        dev->st->cm[cm / 4] = value;
+    }
+}

@@ -1,0 +1,641 @@
+/*
+ * vfio-sim: /dev/iommu
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+typedef enum ObjectType {
+    OBJ_IOAS,
+    OBJ_HWPT,
+    OBJ_DEVICE,
+} ObjectType;
+
+typedef struct Object {
+    uint32_t id;
+    ObjectType type;
+    unsigned users;
+    bool automatic;         /* page table made by attaching to an IOAS */
+    SimSpace *space;        /* IOAS */
+    struct Object *parent;  /* page table: its IOAS; device: attached to */
+    SimDevice *dev;
+    struct Object *next;
+} Object;
+
+struct SimIommufd {
+    unsigned refs;
+    uint32_t next_id;
+    Object *objects;
+};
+
+int sim_iommufd_open(int flags)
+{
+    SimFile *file;
+    int fd = sim_fault_any("open");
+
+    if (fd < 0) {
+        return fd;
+    }
+    fd = sim_file_anon(SIM_FD_IOMMUFD, flags, &file);
+    if (fd >= 0) {
+        file->ictx = calloc(1, sizeof(*file->ictx));
+        file->ictx->refs = 1;
+        file->ictx->next_id = 1;
+    }
+    return fd;
+}
+
+static Object *object_new(SimIommufd *ictx, ObjectType type)
+{
+    Object *o = calloc(1, sizeof(*o));
+
+    if (o) {
+        o->id = ictx->next_id++;
+        o->type = type;
+        o->next = ictx->objects;
+        ictx->objects = o;
+    }
+    return o;
+}
+
+static Object *object_find(SimIommufd *ictx, uint32_t id)
+{
+    Object *o;
+
+    for (o = ictx->objects; o && o->id != id; o = o->next) {
+        continue;
+    }
+    return o;
+}
+
+static Object *object_get(SimIommufd *ictx, uint32_t id, ObjectType type)
+{
+    Object *o = object_find(ictx, id);
+
+    return o && o->type == type ? o : NULL;
+}
+
+static void object_free(SimIommufd *ictx, Object *o)
+{
+    Object **p;
+
+    for (p = &ictx->objects; *p != o; p = &(*p)->next) {
+        continue;
+    }
+    *p = o->next;
+    if (o->parent) {
+        o->parent->users--;
+    }
+    sim_space_unref(o->space);
+    free(o);
+}
+
+void sim_iommufd_unref(SimIommufd *ictx)
+{
+    if (!ictx || --ictx->refs) {
+        return;
+    }
+    while (ictx->objects) {
+        Object *o = ictx->objects;
+
+        o->parent = NULL;
+        object_free(ictx, o);
+    }
+    free(ictx);
+}
+
+int sim_iommufd_bind(SimFile *file, SimFile *iommufd)
+{
+    SimIommufd *ictx = iommufd->ictx;
+    Object *o = object_new(ictx, OBJ_DEVICE);
+
+    if (!o) {
+        return -ENOMEM;
+    }
+    o->dev = file->dev;
+    file->ictx = ictx;
+    file->devid = o->id;
+    ictx->refs++;
+    return 0;
+}
+
+void sim_iommufd_unbind(SimFile *file)
+{
+    SimDevice *dev = file->dev;
+
+    if (file->opened && --dev->opens == 0) {
+        sim_device_last_close(dev);
+    }
+    if (file->ictx) {
+        sim_iommufd_detach(file);
+        object_free(file->ictx, object_find(file->ictx, file->devid));
+        sim_iommufd_unref(file->ictx);
+        file->ictx = NULL;
+    }
+}
+
+static SimSpace *pt_space(Object *pt)
+{
+    return pt->type == OBJ_HWPT ? pt->parent->space : pt->space;
+}
+
+static Object *auto_hwpt(SimIommufd *ictx, Object *ioas)
+{
+    Object *o;
+
+    for (o = ictx->objects; o; o = o->next) {
+        if (o->type == OBJ_HWPT && o->automatic && o->parent == ioas) {
+            return o;
+        }
+    }
+    o = object_new(ictx, OBJ_HWPT);
+    if (o) {
+        o->automatic = true;
+        o->parent = ioas;
+        ioas->users++;
+    }
+    return o;
+}
+
+int sim_iommufd_attach(SimFile *file, uint32_t *pt_id)
+{
+    SimIommufd *ictx = file->ictx;
+    Object *dev, *pt;
+
+    if (!ictx) {
+        return -EINVAL;
+    }
+    dev = object_find(ictx, file->devid);
+    pt = object_find(ictx, *pt_id);
+    if (!pt) {
+        return -ENOENT;
+    }
+    if (pt->type == OBJ_IOAS) {
+        pt = auto_hwpt(ictx, pt);
+        if (!pt) {
+            return -ENOMEM;
+        }
+    } else if (pt->type != OBJ_HWPT) {
+        return -EINVAL;
+    }
+    sim_iommufd_detach(file);
+    pt->users++;
+    dev->parent = pt;
+    file->dev->space = pt_space(pt);
+    *pt_id = pt->id;
+    return 0;
+}
+
+void sim_iommufd_detach(SimFile *file)
+{
+    Object *dev = file->ictx ? object_find(file->ictx, file->devid) : NULL;
+    Object *pt = dev ? dev->parent : NULL;
+
+    file->dev->space = NULL;
+    if (pt) {
+        dev->parent = NULL;
+        if (--pt->users == 0 && pt->automatic) {
+            object_free(file->ictx, pt);
+        }
+    }
+}
+
+static int do_destroy(SimIommufd *ictx, struct iommu_destroy *cmd)
+{
+    Object *o = object_find(ictx, cmd->id);
+
+    if (!o) {
+        return -ENOENT;
+    }
+    if (o->users || o->type == OBJ_DEVICE) {
+        return -EBUSY;
+    }
+    object_free(ictx, o);
+    return 0;
+}
+
+static int do_ioas_alloc(SimIommufd *ictx, struct iommu_ioas_alloc *cmd)
+{
+    Object *o;
+
+    if (cmd->flags) {
+        return -EOPNOTSUPP;
+    }
+    o = object_new(ictx, OBJ_IOAS);
+    if (!o) {
+        return -ENOMEM;
+    }
+    o->space = sim_space_new(false);
+    cmd->out_ioas_id = o->id;
+    return 0;
+}
+
+static int do_iova_ranges(SimIommufd *ictx, struct iommu_ioas_iova_ranges *cmd)
+{
+    struct iommu_iova_range *out = (void *)(uintptr_t)cmd->allowed_iovas;
+    const SimIova *r;
+    unsigned i, n, max = cmd->num_iovas;
+
+    if (cmd->__reserved) {
+        return -EOPNOTSUPP;
+    }
+    if (!object_get(ictx, cmd->ioas_id, OBJ_IOAS)) {
+        return -ENOENT;
+    }
+    r = sim_iova_ranges(&n);
+    for (i = 0; i < n && i < max; i++) {
+        out[i].start = r[i].first;
+        out[i].last = r[i].last;
+    }
+    cmd->num_iovas = n;
+    cmd->out_iova_alignment = SIM_PAGE;
+    return n > max ? -EMSGSIZE : 0;
+}
+
+#define MAP_FLAGS (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | \
+                   IOMMU_IOAS_MAP_READABLE)
+
+/* An IOVA for a mapping that leaves the choice to the kernel */
+static int pick_iova(SimSpace *space, uint64_t size, uint64_t *iova)
+{
+    const SimMap *m = NULL;
+    uint64_t at = SIM_PAGE;
+    int ret = sim_space_check(space, at, size);
+
+    for (m = space->maps; m && ret; m = m->next) {
+        at = m->iova + m->size;
+        ret = sim_space_check(space, at, size);
+    }
+    *iova = at;
+    return ret ? -ENOSPC : 0;
+}
+
+static int map_prepare(SimIommufd *ictx, uint32_t flags, uint32_t ioas_id,
+                       uint64_t length, uint64_t *iova, SimMap *map,
+                       SimSpace **space)
+{
+    Object *ioas;
+
+    if (flags & ~MAP_FLAGS) {
+        return -EOPNOTSUPP;
+    }
+    if (*iova == UINT64_MAX || length == UINT64_MAX) {
+        return -EOVERFLOW;
+    }
+    if (!(flags & (IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE))) {
+        return -EINVAL;
+    }
+    ioas = object_get(ictx, ioas_id, OBJ_IOAS);
+    if (!ioas) {
+        return -ENOENT;
+    }
+    *space = ioas->space;
+    if (!length) {
+        return -EINVAL;
+    }
+    map->size = length;
+    map->read = flags & IOMMU_IOAS_MAP_READABLE;
+    map->write = flags & IOMMU_IOAS_MAP_WRITEABLE;
+    if (!(flags & IOMMU_IOAS_MAP_FIXED_IOVA)) {
+        return pick_iova(*space, length, iova);
+    }
+    return sim_space_check(*space, *iova, length);
+}
+
+static int do_map(SimIommufd *ictx, struct iommu_ioas_map *cmd)
+{
+    uint64_t iova = cmd->iova;
+    SimMap map = { .vaddr = cmd->user_va };
+    SimSpace *space;
+    int ret;
+
+    if (cmd->__reserved) {
+        return -EOPNOTSUPP;
+    }
+    ret = map_prepare(ictx, cmd->flags, cmd->ioas_id, cmd->length, &iova, &map,
+                      &space);
+    if (ret < 0) {
+        return ret;
+    }
+    if (cmd->user_va % SIM_PAGE) {
+        return -EINVAL;
+    }
+    if (cmd->user_va + cmd->length < cmd->user_va) {
+        return -EOVERFLOW;
+    }
+    /* Memory without pages cannot be pinned */
+    if (sim_mmap_find(map.vaddr, map.size)) {
+        return -EFAULT;
+    }
+    ret = sim_space_user_memory(map.vaddr, map.size, map.write);
+    if (ret < 0) {
+        return ret;
+    }
+    map.iova = cmd->iova = iova;
+    return sim_space_map(space, &map);
+}
+
+static int do_map_file(SimIommufd *ictx, struct iommu_ioas_map_file *cmd)
+{
+    uint64_t iova = cmd->iova;
+    SimMap map = { .file = true };
+    struct statfs fs;
+    SimSpace *space;
+    void *p;
+    int ret;
+
+    ret = map_prepare(ictx, cmd->flags, cmd->ioas_id, cmd->length, &iova, &map,
+                      &space);
+    if (ret < 0) {
+        return ret;
+    }
+    if (syscall(SYS_fstatfs, cmd->fd, &fs) < 0) {
+        return -EBADF;
+    }
+    if (cmd->start % SIM_PAGE || sim_fd_known(cmd->fd) ||
+        (fs.f_type != TMPFS_MAGIC && fs.f_type != HUGETLBFS_MAGIC)) {
+        return -EINVAL;
+    }
+    p = sys_mmap(NULL, map.size, PROT_READ | (map.write ? PROT_WRITE : 0),
+                 MAP_SHARED | MAP_NORESERVE, cmd->fd, cmd->start);
+    if (p == MAP_FAILED) {
+        return -errno;
+    }
+    map.vaddr = (uintptr_t)p;
+    map.iova = cmd->iova = iova;
+    return sim_space_map(space, &map);
+}
+
+static int do_unmap(SimIommufd *ictx, struct iommu_ioas_unmap *cmd)
+{
+    Object *ioas = object_get(ictx, cmd->ioas_id, OBJ_IOAS);
+    uint64_t last;
+
+    if (!ioas) {
+        return -ENOENT;
+    }
+    if (cmd->iova == 0 && cmd->length == UINT64_MAX) {
+        cmd->length = sim_space_unmap(ioas->space, 0, UINT64_MAX);
+        return 0;
+    }
+    if (cmd->iova == UINT64_MAX || cmd->length == UINT64_MAX) {
+        return -EOVERFLOW;
+    }
+    if (!cmd->length) {
+        return -EINVAL;
+    }
+    last = cmd->iova + cmd->length - 1;
+    if (last < cmd->iova) {
+        return -EOVERFLOW;
+    }
+    if (sim_space_bisects(ioas->space, cmd->iova) ||
+        (last != UINT64_MAX && sim_space_bisects(ioas->space, last + 1))) {
+        return -ENOENT;
+    }
+    cmd->length = sim_space_unmap(ioas->space, cmd->iova, last);
+    return cmd->length ? 0 : -ENOENT;
+}
+
+static int do_copy(SimIommufd *ictx, struct iommu_ioas_copy *cmd)
+{
+    Object *src = object_get(ictx, cmd->src_ioas_id, OBJ_IOAS);
+    uint64_t iova = cmd->dst_iova;
+    SimSpace *space;
+    SimMap map = { 0 };
+    const SimMap *m;
+    int ret;
+
+    if (!src) {
+        return -ENOENT;
+    }
+    for (m = src->space->maps; m; m = m->next) {
+        if (cmd->src_iova >= m->iova &&
+            cmd->src_iova + cmd->length <= m->iova + m->size) {
+            break;
+        }
+    }
+    if (!m || m->file) {
+        return -ENOENT;
+    }
+    map = *m;
+    ret = map_prepare(ictx, cmd->flags, cmd->dst_ioas_id, cmd->length, &iova,
+                      &map, &space);
+    if (ret < 0) {
+        return ret;
+    }
+    map.vaddr += cmd->src_iova - m->iova;
+    map.iova = cmd->dst_iova = iova;
+    return sim_space_map(space, &map);
+}
+
+static int do_hwpt_alloc(SimIommufd *ictx, struct iommu_hwpt_alloc *cmd)
+{
+    Object *ioas, *hwpt;
+
+    if ((cmd->flags & ~IOMMU_HWPT_ALLOC_NEST_PARENT) || cmd->__reserved ||
+        cmd->data_type != IOMMU_HWPT_DATA_NONE) {
+        return -EOPNOTSUPP;
+    }
+    if (cmd->data_len) {
+        return -EINVAL;
+    }
+    if (!object_get(ictx, cmd->dev_id, OBJ_DEVICE)) {
+        return -ENOENT;
+    }
+    ioas = object_find(ictx, cmd->pt_id);
+    if (!ioas) {
+        return -ENOENT;
+    }
+    if (ioas->type != OBJ_IOAS) {
+        return -EINVAL;
+    }
+    hwpt = object_new(ictx, OBJ_HWPT);
+    if (!hwpt) {
+        return -ENOMEM;
+    }
+    hwpt->parent = ioas;
+    ioas->users++;
+    cmd->out_hwpt_id = hwpt->id;
+    return 0;
+}
+
+static int do_hw_info(SimIommufd *ictx, struct iommu_hw_info *cmd)
+{
+    if (cmd->flags || cmd->__reserved[0] || cmd->__reserved[1] ||
+        cmd->__reserved[2]) {
+        return -EOPNOTSUPP;
+    }
+    if (!object_get(ictx, cmd->dev_id, OBJ_DEVICE)) {
+        return -ENOENT;
+    }
+    if (cmd->data_len) {
+        memset((void *)(uintptr_t)cmd->data_uptr, 0, cmd->data_len);
+    }
+    cmd->data_len = 0;
+    cmd->out_data_type = IOMMU_HW_INFO_TYPE_NONE;
+    cmd->out_max_pasid_log2 = 0;
+    cmd->out_capabilities = 0;
+    return 0;
+}
+
+static int do_option(SimIommufd *ictx, struct iommu_option *cmd)
+{
+    if (cmd->__reserved) {
+        return -EOPNOTSUPP;
+    }
+    if (cmd->option_id == IOMMU_OPTION_RLIMIT_MODE) {
+        if (cmd->object_id) {
+            return -EOPNOTSUPP;
+        }
+        if (cmd->op == IOMMU_OPTION_OP_GET) {
+            cmd->val64 = 0;
+            return 0;
+        }
+        return ictx->objects ? -EBUSY : cmd->val64 > 1 ? -EINVAL : 0;
+    }
+    if (cmd->option_id != IOMMU_OPTION_HUGE_PAGES) {
+        return -EOPNOTSUPP;
+    }
+    if (!object_get(ictx, cmd->object_id, OBJ_IOAS)) {
+        return -ENOENT;
+    }
+    if (cmd->op == IOMMU_OPTION_OP_GET) {
+        cmd->val64 = 1;
+        return 0;
+    }
+    return cmd->val64 > 1 ? -EINVAL : 0;
+}
+
+/* Maps made from files move with their files, those by address cannot */
+static int do_change_process(SimIommufd *ictx,
+                             struct iommu_ioas_change_process *cmd)
+{
+    const Object *o;
+    const SimMap *m;
+
+    if (cmd->__reserved) {
+        return -EOPNOTSUPP;
+    }
+    for (o = ictx->objects; o; o = o->next) {
+        for (m = o->space ? o->space->maps : NULL; m; m = m->next) {
+            if (!m->file) {
+                return -EINVAL;
+            }
+        }
+    }
+    return 0;
+}
+
+static int dispatch(SimIommufd *ictx, unsigned cmd, void *arg)
+{
+    switch (cmd) {
+    case IOMMU_DESTROY:
+        return do_destroy(ictx, arg);
+    case IOMMU_IOAS_ALLOC:
+        return do_ioas_alloc(ictx, arg);
+    case IOMMU_IOAS_IOVA_RANGES:
+        return do_iova_ranges(ictx, arg);
+    case IOMMU_IOAS_MAP:
+        return do_map(ictx, arg);
+    case IOMMU_IOAS_MAP_FILE:
+        return do_map_file(ictx, arg);
+    case IOMMU_IOAS_UNMAP:
+        return do_unmap(ictx, arg);
+    case IOMMU_IOAS_COPY:
+        return do_copy(ictx, arg);
+    case IOMMU_HWPT_ALLOC:
+        return do_hwpt_alloc(ictx, arg);
+    case IOMMU_GET_HW_INFO:
+        return do_hw_info(ictx, arg);
+    case IOMMU_OPTION:
+        return do_option(ictx, arg);
+    default:
+        return do_change_process(ictx, arg);
+    }
+}
+
+#define END(type, member) \
+    (offsetof(type, member) + sizeof(((type *)NULL)->member))
+
+static const struct {
+    unsigned cmd;
+    size_t min_size;
+    size_t size;
+    const char *op;
+} ops[] = {
+    { IOMMU_DESTROY, END(struct iommu_destroy, id),
+      sizeof(struct iommu_destroy), "destroy" },
+    { IOMMU_IOAS_ALLOC, END(struct iommu_ioas_alloc, out_ioas_id),
+      sizeof(struct iommu_ioas_alloc), "ioas_alloc" },
+    { IOMMU_IOAS_IOVA_RANGES,
+      END(struct iommu_ioas_iova_ranges, out_iova_alignment),
+      sizeof(struct iommu_ioas_iova_ranges), "ioas_iova_ranges" },
+    { IOMMU_IOAS_MAP, END(struct iommu_ioas_map, iova),
+      sizeof(struct iommu_ioas_map), "ioas_map" },
+    { IOMMU_IOAS_MAP_FILE, END(struct iommu_ioas_map_file, iova),
+      sizeof(struct iommu_ioas_map_file), "ioas_map_file" },
+    { IOMMU_IOAS_UNMAP, END(struct iommu_ioas_unmap, length),
+      sizeof(struct iommu_ioas_unmap), "ioas_unmap" },
+    { IOMMU_IOAS_COPY, END(struct iommu_ioas_copy, src_iova),
+      sizeof(struct iommu_ioas_copy), "ioas_copy" },
+    { IOMMU_HWPT_ALLOC, END(struct iommu_hwpt_alloc, __reserved),
+      sizeof(struct iommu_hwpt_alloc), "hwpt_alloc" },
+    { IOMMU_GET_HW_INFO, END(struct iommu_hw_info, __reserved),
+      sizeof(struct iommu_hw_info), "get_hw_info" },
+    { IOMMU_OPTION, END(struct iommu_option, val64),
+      sizeof(struct iommu_option), "option" },
+    { IOMMU_IOAS_CHANGE_PROCESS,
+      END(struct iommu_ioas_change_process, __reserved),
+      sizeof(struct iommu_ioas_change_process), "ioas_change_process" },
+};
+
+int sim_iommufd_ioctl(SimFile *file, unsigned cmd, void *arg)
+{
+    uint8_t buf[128] __attribute__((aligned(8))) = { 0 };
+    uint32_t user_size;
+    unsigned i;
+    size_t n;
+    int ret;
+
+    for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        if (ops[i].cmd == cmd) {
+            break;
+        }
+    }
+    if (i == sizeof(ops) / sizeof(ops[0])) {
+        return -ENOTTY;
+    }
+    if (!arg) {
+        return -EFAULT;
+    }
+    ret = sim_fault_any(ops[i].op);
+    if (ret < 0) {
+        return ret;
+    }
+    memcpy(&user_size, arg, sizeof(user_size));
+    if (user_size < ops[i].min_size) {
+        return -EINVAL;
+    }
+    for (n = ops[i].size; n < user_size; n++) {
+        if (((uint8_t *)arg)[n]) {
+            return -E2BIG;
+        }
+    }
+    n = user_size < ops[i].size ? user_size : ops[i].size;
+    memcpy(buf, arg, n);
+    ret = dispatch(file->ictx, cmd, buf);
+    if (ret == 0 || ret == -EMSGSIZE) {
+        memcpy(arg, buf, n);
+    }
+    return ret;
+}

@@ -1,0 +1,238 @@
+/*
+ * vfio-sim: regions of a device
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+typedef struct SparseCap {
+    struct vfio_region_info_cap_sparse_mmap sparse;
+    struct vfio_region_sparse_mmap_area areas[2];
+} SparseCap;
+
+uint64_t sim_region_size(SimDevice *dev, unsigned region)
+{
+    if (dev->kernel->cxl && region == dev->kernel->mem_region) {
+        return dev->mem_size;
+    }
+    if (dev->kernel->cxl && region == dev->kernel->comp_region) {
+        return dev->kernel->comp_size(dev);
+    }
+    switch (region) {
+    case VFIO_SIM_COMPONENT_BAR:
+        return VFIO_SIM_BAR0_SIZE;
+    case VFIO_SIM_REG_BAR:
+        return VFIO_SIM_BAR2_SIZE;
+    case VFIO_PCI_CONFIG_REGION_INDEX:
+        return SIM_CONFIG_SIZE;
+    default:
+        return 0;
+    }
+}
+
+static size_t sparse_cap(SimDevice *dev, SparseCap *cap)
+{
+    struct vfio_region_sparse_mmap_area *a = cap->areas;
+    uint64_t start, end;
+
+    dev->kernel->hole(dev, &start, &end);
+    if (start > 0) {
+        *a++ = (struct vfio_region_sparse_mmap_area) { 0, start };
+    }
+    if (end < VFIO_SIM_BAR0_SIZE) {
+        *a++ = (struct vfio_region_sparse_mmap_area) {
+            end, VFIO_SIM_BAR0_SIZE - end
+        };
+    }
+    cap->sparse.header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP;
+    cap->sparse.header.version = 1;
+    cap->sparse.nr_areas = a - cap->areas;
+    return (char *)a - (char *)cap;
+}
+
+static size_t type_cap(SimDevice *dev, unsigned region,
+                       struct vfio_region_info_cap_type *cap)
+{
+    cap->header.id = VFIO_REGION_INFO_CAP_TYPE;
+    cap->header.version = 1;
+    cap->type = dev->kernel->region_type;
+    cap->subtype = region == dev->kernel->mem_region ?
+                   SIM_REGION_SUBTYPE_CXL_MEM :
+                   SIM_REGION_SUBTYPE_CXL_COMP_REGS;
+    return sizeof(*cap);
+}
+
+int sim_get_region_info(SimDevice *dev, struct vfio_region_info *arg)
+{
+    const SimKernel *k = dev->kernel;
+    struct vfio_region_info info = *arg;
+    unsigned regions = k->cxl ? SIM_NUM_REGIONS : VFIO_PCI_NUM_REGIONS;
+    union {
+        SparseCap sparse;
+        struct vfio_region_info_cap_type type;
+    } cap = { 0 };
+    size_t size = 0;
+
+    if (info.argsz < sizeof(info) || info.index >= regions ||
+        info.index == VFIO_PCI_VGA_REGION_INDEX) {
+        return -EINVAL;
+    }
+    info.offset = (uint64_t)info.index << SIM_REGION_SHIFT;
+    info.size = sim_region_size(dev, info.index);
+    info.cap_offset = 0;
+    info.flags = info.size ? VFIO_REGION_INFO_FLAG_READ |
+                             VFIO_REGION_INFO_FLAG_WRITE : 0;
+    if (info.index == VFIO_SIM_COMPONENT_BAR) {
+        info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
+        if (k->cxl) {
+            size = sparse_cap(dev, &cap.sparse);
+        }
+    } else if (info.index >= VFIO_PCI_NUM_REGIONS) {
+        size = type_cap(dev, info.index, &cap.type);
+        if (info.index == k->mem_region && k->mem_mmap) {
+            info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
+        }
+    }
+    if (size) {
+        info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
+        if (info.argsz < sizeof(info) + size) {
+            info.argsz = sizeof(info) + size;
+        } else {
+            info.cap_offset = sizeof(info);
+            memcpy(arg + 1, &cap, size);
+        }
+    }
+    *arg = info;
+    return 0;
+}
+
+/* The widest aligned access that a transfer can start with */
+static size_t chunk(uint64_t pos, size_t count)
+{
+    size_t n = 8;
+
+    while (n > count || pos % n) {
+        n /= 2;
+    }
+    return n;
+}
+
+static ssize_t bar0_rw(SimDevice *dev, uint8_t *buf, size_t count,
+                       uint64_t pos, bool write)
+{
+    size_t done = 0;
+
+    while (done < count) {
+        uint64_t at = pos + done;
+        uint64_t end = dev->block + VFIO_SIM_BLOCK_SIZE;
+        size_t n = count - done;
+        ssize_t ret;
+
+        if (at >= dev->block && at < end) {
+            n = n < end - at ? n : end - at;
+            ret = dev->kernel->block_rw(dev, buf + done, n, at - dev->block,
+                                        write);
+        } else {
+            if (at < dev->block && n > dev->block - at) {
+                n = dev->block - at;
+            }
+            ret = write ? sys_pwrite(dev->bar0_fd, buf + done, n, at) :
+                          sys_pread(dev->bar0_fd, buf + done, n, at);
+        }
+        if (ret <= 0) {
+            return ret < 0 ? ret : -EIO;
+        }
+        done += ret;
+    }
+    return done;
+}
+
+static bool in_msix_table(uint64_t pos)
+{
+    return pos >= VFIO_SIM_MSIX_TABLE &&
+           pos < VFIO_SIM_MSIX_TABLE + VFIO_SIM_MSIX_VECTORS * 16;
+}
+
+static ssize_t bar2_rw(SimDevice *dev, uint8_t *buf, size_t count,
+                       uint64_t pos, bool write)
+{
+    size_t done = 0;
+
+    while (done < count) {
+        uint64_t at = pos + done;
+        size_t n = chunk(at, count - done);
+        uint64_t value = 0;
+
+        if (in_msix_table(at)) {
+            /* vfio-pci keeps the table to itself */
+            if (!write) {
+                memset(buf + done, 0xff, n);
+            }
+        } else if (write) {
+            memcpy(&value, buf + done, n);
+            sim_accel_write(dev, at, value, n);
+        } else {
+            uint64_t base = at & ~3ull;
+
+            value = sim_accel_read(dev, base);
+            if (n == 8) {
+                value |= (uint64_t)sim_accel_read(dev, base + 4) << 32;
+            }
+            value >>= (at - base) * 8;
+            memcpy(buf + done, &value, n);
+        }
+        done += n;
+    }
+    return done;
+}
+
+static ssize_t bar_rw(SimDevice *dev, unsigned region, void *buf, size_t count,
+                      uint64_t pos, bool write)
+{
+    uint64_t size = sim_region_size(dev, region);
+
+    if (pos >= size) {
+        return -EINVAL;
+    }
+    count = count < size - pos ? count : size - pos;
+    if (!sim_config_memory_on(dev)) {
+        return -EIO;
+    }
+    sim_count(dev, write ? SIM_STAT_BAR_WRITES : SIM_STAT_BAR_READS);
+    return region == VFIO_SIM_COMPONENT_BAR ?
+           bar0_rw(dev, buf, count, pos, write) :
+           bar2_rw(dev, buf, count, pos, write);
+}
+
+ssize_t sim_region_rw(SimDevice *dev, unsigned region, void *buf, size_t count,
+                      uint64_t pos, bool write)
+{
+    const SimKernel *k = dev->kernel;
+    ssize_t ret = -EINVAL;
+
+    if (!count) {
+        return 0;
+    }
+    if (write) {
+        sim_log_write(dev, region, pos, buf, count);
+    }
+    if (region == VFIO_PCI_CONFIG_REGION_INDEX) {
+        sim_count(dev, write ? SIM_STAT_CONFIG_WRITES :
+                               SIM_STAT_CONFIG_READS);
+        ret = sim_config_rw(dev, buf, count, pos, write);
+    } else if (region < VFIO_PCI_ROM_REGION_INDEX) {
+        ret = bar_rw(dev, region, buf, count, pos, write);
+    } else if (k->cxl && region == k->mem_region) {
+        sim_count(dev, write ? SIM_STAT_MEMORY_WRITES :
+                               SIM_STAT_MEMORY_READS);
+        ret = k->mem_rw(dev, buf, count, pos, write);
+    } else if (k->cxl && region == k->comp_region) {
+        sim_count(dev, write ? SIM_STAT_COMP_WRITES : SIM_STAT_COMP_READS);
+        ret = k->comp_rw(dev, buf, count, pos, write);
+    }
+    return ret;
+}

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""make check and its parts: run tests, keep their results as TAP, count.
+
+check.py PART...      runs parts (unit qtest guest upstream series)
+check.py --summary    counts what the last run left in build/results
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from typing import Callable, Dict, List, Tuple
+
+import build
+import runtests
+import tap
+from common import Clock, Failure, QEMU, RESULTS, ROOT, environment, main, say
+
+UNIT = ['test-cxl*', 'test-vfio-sim*']
+QTEST = ['qtest-*/vfio-cxl*']
+
+
+class Recorder(unittest.TestResult):
+    """Collects the tools' own tests as cases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cases: List[tap.Case] = []
+
+    def note(self, test, result: str, remark: str = '') -> None:
+        name = test.id()
+        self.cases.append(tap.Case(result, name, remark))
+        if result == 'not ok':
+            say(f'    FAILED {name}: {remark}')
+
+    def addSuccess(self, test) -> None:
+        self.note(test, 'ok')
+
+    def addFailure(self, test, err) -> None:
+        self.note(test, 'not ok', str(err[1]).splitlines()[0])
+
+    def addError(self, test, err) -> None:
+        self.note(test, 'not ok', repr(err[1]))
+
+    def addSkip(self, test, reason) -> None:
+        self.note(test, 'skip', reason)
+
+
+def check_tools(results: Path) -> None:
+    recorder = Recorder()
+    unittest.defaultTestLoader.loadTestsFromName('selftest').run(recorder)
+    say(f'tools: {sum(c.result == "ok" for c in recorder.cases)} of '
+        f'{len(recorder.cases)} passed')
+    tap.append(results, recorder.cases)
+
+
+def run_meson_tests(patterns: List[str], results: Path) -> None:
+    tests = runtests.find(QEMU / 'obj', patterns)
+    runtests.run(tests, RESULTS / results.stem,
+                 keep=lambda cases: tap.append(results, cases))
+
+
+def check_unit(results: Path) -> None:
+    check_tools(results)
+    build.build()
+    run_meson_tests(UNIT, results)
+
+
+def check_qtest(results: Path) -> None:
+    build.build()
+    run_meson_tests(QTEST, results)
+
+
+def run_program(command: List[str], what: str) -> None:
+    """A part that writes its own TAP; its words go to the terminal."""
+    status = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL,
+                            env=guest_environment(), check=False).returncode
+    if status:
+        raise Failure(f'{what} ended with status {status}')
+
+
+def guest_environment() -> dict:
+    env = environment()
+    env.setdefault('ACCEL', 'tcg')
+    env['QEMU_BUILD'] = str(QEMU / 'obj')
+    env['GUEST_BUILD'] = str(ROOT / 'build/guest')
+    return env
+
+
+def check_guest(results: Path) -> None:
+    build.build()
+    harness = [sys.executable, str(ROOT / 'tests/guest/run.py')]
+    run_program([*harness, 'prepare'], 'preparing the guests')
+    run_program([*harness, 'check', '--tap', str(results)], 'the guest tests')
+
+
+def tool(name: str, *words: str) -> Callable[[Path], None]:
+    command = [sys.executable, str(ROOT / 'tools' / name), *words]
+    return lambda results: run_program(command, name)
+
+
+# Part -> what runs it and the seconds it may take.
+PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
+    'unit': (check_unit, 1500),
+    'qtest': (check_qtest, 900),
+    'guest': (check_guest, 1200),
+    'upstream': (tool('upstream.py'), 1200),
+    'series': (tool('series.py', 'check'), 300),
+    'series-builds': (tool('series.py', 'check', '--build'), 1800),
+}
+
+
+def run_part(part: str) -> None:
+    """In a process of its own, so that a limit can end all of it."""
+    results = RESULTS / f'{part}.tap'
+    results.unlink(missing_ok=True)
+    clock = Clock()
+    say(f'==== {part}')
+    command = ['timeout', '--kill-after=20', str(PARTS[part][1]),
+               sys.executable, __file__, '--part', part]
+    status = subprocess.run(command, check=False).returncode
+    cases = tap.read(results) if results.exists() else []
+    if status == 124:
+        trouble = f'no end after {PARTS[part][1]} s'
+    elif status and not any(case.result == 'not ok' for case in cases):
+        trouble = f'status {status}, see above'
+    elif not cases:
+        trouble = 'it left no result'
+    else:
+        trouble = ''
+    if trouble:
+        say(f'    FAILED {part}: {trouble}')
+        tap.append(results, [tap.Case('not ok', f'check-{part} runs to its '
+                                      'end', trouble)])
+    say(f'==== {part}: {clock}')
+
+
+def summary() -> int:
+    total = {'ok': 0, 'not ok': 0, 'skip': 0}
+    for results in sorted(RESULTS.glob('*.tap')):
+        count = {'ok': 0, 'not ok': 0, 'skip': 0}
+        for case in tap.read(results):
+            count[case.result] += 1
+            total[case.result] += 1
+            if case.result == 'not ok':
+                print(f'FAILED {results.stem}: {case.name}')
+        print(f'{results.stem + ":":<16}{count["ok"]:5} passed '
+              f'{count["not ok"]:3} failed {count["skip"]:3} skipped')
+    skipped = f', {total["skip"]} skipped' if total['skip'] else ''
+    print(f'{total["ok"]} passed, {total["not ok"]} failed{skipped}',
+          flush=True)
+    return int(total['not ok'] > 0 or total['ok'] == 0)
+
+
+def run() -> int:
+    words = sys.argv[1:]
+    if words[:1] == ['--part']:
+        PARTS[words[1]][0](RESULTS / f'{words[1]}.tap')
+        return 0
+    if words != ['--summary']:
+        unknown = set(words) - set(PARTS)
+        if unknown:
+            raise Failure(f'no such part: {", ".join(sorted(unknown))}')
+        shutil.rmtree(RESULTS, ignore_errors=True)
+        for part in words:
+            run_part(part)
+    return summary()
+
+
+if __name__ == '__main__':
+    os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
+    main(run)

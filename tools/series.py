@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""make series, make check-series: our files as commits for upstream.
+
+series.py [-v N]         write build/series/*.patch
+series.py check [--build]  is it complete, does it apply, is it clean, and
+                         (--build) does each step compile
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Callable, List
+
+import ninja
+import ours
+import patch
+import tap
+import tree as tree_tool
+from common import (BUILD, Clock, Failure, PRISTINE, RESULTS, ROOT, lock,
+                    main, say)
+
+PLACE = BUILD / 'series'
+
+
+class Series:
+    """The commits, and a git repository in which they are made."""
+
+    def __init__(self, pristine: Path, place: Path = PLACE,
+                 root: Path = ROOT) -> None:
+        self.pristine, self.place, self.root = pristine, place, root
+        self.src = place / 'src'
+        self.names = ours.files(root)
+        self.hooks = ours.hooks(self.names, pristine, root)
+        self.commits = ours.commits(root)
+
+    # -- the lists
+
+    def complaints(self) -> List[str]:
+        """What is wrong with the lists in series/."""
+        found = []
+        patterns = ours.local_patterns(self.root)
+        for name in self.names:
+            where = [c.name for c in self.commits if c.has(name)]
+            if len(where) != 1:
+                found.append(f'{name} is in '
+                             + (' and '.join(where) or 'no commit'))
+        for commit in self.commits:
+            for pattern in commit.patterns:
+                if ours.is_local(pattern, patterns):
+                    found.append(f'series/{commit.name} lists {pattern}, '
+                                 'which stays local (series/local)')
+                elif not any(commit._replace(patterns=[pattern]).has(name)
+                             for name in self.names):
+                    found.append(f'series/{commit.name} lists {pattern}, '
+                                 'which does not exist')
+        return found
+
+    # -- the git repository
+
+    def git(self, *words: str, stdin: str = '') -> str:
+        result = subprocess.run(
+            ['git', '-C', str(self.src), '-c', f'safe.directory={self.src}',
+             *words], input=stdin, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, universal_newlines=True, check=False)
+        if result.returncode:
+            raise Failure(f'git {words[0]} failed in {self.src}:\n'
+                          + result.stderr)
+        return result.stdout.strip()
+
+    def identity(self) -> List[str]:
+        """Who signs the commits: as the user's git is set up here."""
+        values = []
+        for key in ('user.name', 'user.email'):
+            got = subprocess.run(
+                ['git', '-C', str(self.root), 'config', key],
+                stdout=subprocess.PIPE, universal_newlines=True, check=False)
+            values.append(got.stdout.strip())
+        if not all(values):
+            values = ['Nobody', 'nobody@localhost']
+        return values
+
+    def start(self) -> None:
+        """A repository whose one commit is the pristine release."""
+        known = self.place / 'identity'
+        wanted = (PRISTINE / 'identity').read_text() \
+            if self.pristine == PRISTINE / 'src' else ''
+        if not (self.src / '.git').is_dir() or not known.exists() \
+                or known.read_text() != wanted:
+            say('putting the pristine release into a git repository '
+                '(10 to 20 s)')
+            shutil.rmtree(self.src, ignore_errors=True)
+            self.place.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(self.pristine, self.src, symlinks=True)
+            name, email = self.identity()
+            self.git('init', '-q')
+            self.git('config', 'user.name', name)
+            self.git('config', 'user.email', email)
+            self.git('config', 'gc.auto', '0')
+            self.git('add', '--all', '--force')
+            self.git('commit', '-q', '-m', 'pristine')
+            self.git('tag', 'pristine')
+            known.write_text(wanted)
+        self.git('checkout', '-q', '--force', '--detach', 'pristine')
+        self.git('clean', '-q', '-d', '-x', '--force')
+
+    def write(self, commit: ours.Commit) -> None:
+        """Put a commit's files into the work tree."""
+        for name in self.names:
+            if commit.has(name) and not name.endswith('.patch'):
+                target = self.src / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.root / name, target)
+        for target, hooks in self.hooks.items():
+            for hook in hooks:
+                if commit.has(hook):
+                    path = self.src / target
+                    path.write_bytes(patch.apply(
+                        path.read_bytes(), self.root / hook, target))
+
+    def make(self, commit: ours.Commit) -> str:
+        """Make one commit; returns its id."""
+        self.write(commit)
+        name, email = self.identity()
+        message = f'{commit.message}\nSigned-off-by: {name} <{email}>\n'
+        self.git('add', '--all', '--force')
+        self.git('commit', '-q', '--allow-empty', '-F', '-', stdin=message)
+        return self.git('rev-parse', 'HEAD')
+
+    def differences(self) -> List[str]:
+        """Files that all commits together do not make as the tree has them."""
+        found = []
+        for name in self.names:
+            if not name.endswith('.patch'):
+                made = self.src / name
+                if (not made.exists()
+                        or made.read_bytes() != (self.root / name).read_bytes()):
+                    found.append(name)
+        for target, hooks in self.hooks.items():
+            want = (self.pristine / target).read_bytes()
+            for hook in hooks:
+                want = patch.apply(want, self.root / hook, target)
+            if (self.src / target).read_bytes() != want:
+                found.append(target)
+        return found
+
+    def mail(self, version: int) -> List[Path]:
+        """Write the commits as mailable patches, with the cover letter."""
+        for old in self.place.glob('*.patch'):
+            old.unlink()
+        # Without -M every reader sees whole files; without a base id, as no
+        # reader has this repository.
+        self.git('format-patch', '-q', '--cover-letter', '--no-renames',
+                 '--no-base', *([f'-v{version}'] if version > 1 else []),
+                 '-o', str(self.place), 'pristine')
+        patches = sorted(self.place.glob('*.patch'))
+        cover = patches[0]
+        letter = (self.root / 'series/cover-letter').read_text(encoding='utf-8')
+        letter = ''.join(line for line in letter.splitlines(True)
+                         if not line.startswith('#'))
+        subject, _, blurb = letter.strip().partition('\n')
+        text = cover.read_text(encoding='utf-8')
+        text = text.replace('*** SUBJECT HERE ***', subject)
+        text = text.replace('*** BLURB HERE ***', blurb.strip())
+        cover.write_text(text, encoding='utf-8')
+        return patches
+
+    def checkpatch(self, mail: Path) -> str:
+        """'' when upstream's checker is content, else its words."""
+        result = subprocess.run(
+            ['perl', 'scripts/checkpatch.pl', '--no-color', '--terse',
+             str(mail)], cwd=self.src, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, universal_newlines=True, check=False)
+        lines = [line for line in result.stdout.splitlines()
+                 if ('ERROR:' in line or 'WARNING:' in line)
+                 # One of the commits changes MAINTAINERS for all of them.
+                 and 'does MAINTAINERS need updating' not in line]
+        return '\n'.join(lines)
+
+
+def case(cases: List[tap.Case], name: str, test: Callable[[], str]) -> bool:
+    """Record one check; the test returns '' or what is wrong."""
+    clock = Clock()
+    try:
+        trouble = test()
+    except Failure as err:
+        trouble = str(err)
+    cases.append(tap.Case('not ok' if trouble else 'ok', name,
+                          trouble.replace('\n', ' | ')))
+    say(f'{"FAILED " if trouble else ""}{name} ({clock})')
+    if trouble:
+        say(trouble)
+    return not trouble
+
+
+def check(series: Series, with_build: bool) -> List[tap.Case]:
+    cases: List[tap.Case] = []
+    case(cases, 'series: each file is in exactly one commit',
+         lambda: '\n'.join(series.complaints()))
+    series.start()
+    made = []
+
+    def applies(commit: ours.Commit) -> str:
+        made.append(series.make(commit))
+        return ''
+
+    for commit in series.commits:
+        if not case(cases, f'series: {commit.name} applies',
+                    lambda: applies(commit)):
+            return cases
+    case(cases, 'series: all commits together make our tree',
+         lambda: ', '.join(series.differences()))
+    for commit, mail in zip(series.commits, series.mail(1)[1:]):
+        case(cases, f'series: {commit.name} passes checkpatch',
+             lambda: series.checkpatch(mail))
+    if with_build:
+        for commit, ident in zip(series.commits, made):
+            def compiles() -> str:
+                series.git('checkout', '-q', '--force', ident)
+                ninja.build(series.src, series.place / 'obj',
+                            ninja.EMULATORS + ninja.OURS)
+                return ''
+            case(cases, f'series: {commit.name} compiles', compiles)
+    return cases
+
+
+def run() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('action', nargs='?', choices=['check'])
+    parser.add_argument('--build', action='store_true')
+    parser.add_argument('-v', type=int, default=int(os.environ.get('V') or 1))
+    options = parser.parse_args()
+    with lock(PLACE):
+        series = Series(tree_tool.pristine())
+        if options.action == 'check':
+            cases = check(series, options.build)
+            results = RESULTS / ('series-builds.tap' if options.build
+                                 else 'series.tap')
+            results.unlink(missing_ok=True)
+            tap.append(results, cases)
+            return int(any(c.result != 'ok' for c in cases))
+        complaints = series.complaints()
+        if complaints:
+            raise Failure('series/ is not complete:\n  '
+                          + '\n  '.join(complaints))
+        series.start()
+        for commit in series.commits:
+            series.make(commit)
+        patches = series.mail(options.v)
+    for mail in patches:
+        print(mail)
+    say(f'{len(patches) - 1} patches and a cover letter. git send-email can '
+        'mail them')
+    return 0
+
+
+if __name__ == '__main__':
+    main(run)
