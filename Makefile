@@ -4,35 +4,83 @@
 
 PYTHON ?= /usr/bin/python3
 TOOL = PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tools/
+GUEST = ACCEL=$(or $(ACCEL),tcg) QEMU_BUILD=$(CURDIR)/build/qemu/obj \
+        GUEST_BUILD=$(CURDIR)/build/guest PYTHONDONTWRITEBYTECODE=1 \
+        $(PYTHON) tests/guest/run.py
 
-export PYTHON QEMU_SRC QEMU_SRC_SHA256 QEMU_CONFIGURE DEBIAN_MIRROR HOOK FILE FORCE JOBS ACCEL
+export PYTHON QEMU_SRC QEMU_SRC_SHA256 QEMU_CONFIGURE DEBIAN_MIRROR JOBS
 
 .PHONY: help
 help:
-	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+	@sed -n 's/^## \{0,1\}//p' $(MAKEFILE_LIST)
 
-## make tree           fetch the pinned QEMU, check it, assemble our tree
-.PHONY: tree
-tree:
+## To use:
+##   make run             set up, build, and show the main job in real guests;
+##                        ACCEL=kvm uses KVM instead of TCG
+##   make check           all tests; the last line counts them
+##
+## To work on it:
+##   make build           assemble QEMU's tree and build it, vfio-sim, tests
+##   make tree            only fetch, check and assemble (build/qemu/src)
+##   make refresh         write the hooks (NAME.patch) from the tree;
+##                        HOOK=PATH.TOPIC.patch puts the edits into that hook
+##   make discard         drop edits in the tree; FILE=PATH for one file
+##   make check-unit      unit tests, and tests of the tools
+##   make check-qtest     qtests with vfio-sim
+##   make check-guest     real guests
+##   make check-upstream  QEMU's own tests, compared with the pristine tree
+##   make check-series    is series/ complete; does each step compile
+##   make series          write a mailable series to build/series; V=2 ...
+##   make deps            install (or name) the Debian packages needed
+##   make clean           remove what was built; downloads stay
+##   make distclean       remove build/
+##
+## Settings: QEMU_SRC=DIRECTORY or TARBALL, QEMU_SRC_SHA256=, JOBS=, PYTHON=,
+## CC=, QEMU_CONFIGURE=more options for configure, DEBIAN_MIRROR=
+
+.PHONY: deps deps-build deps-test deps-guest
+deps:
+	@tools/deps build test guest
+deps-build:
+	@tools/deps build
+deps-test:
+	@tools/deps build test
+deps-guest:
+	@tools/deps build guest
+
+.PHONY: tree build
+tree: deps-build
 	@$(TOOL)tree.py
-
-## make refresh        write the hooks (NAME.patch) from the assembled tree;
-##                     HOOK=PATH.TOPIC.patch puts the edits into that hook
-.PHONY: refresh
-refresh:
-	@$(TOOL)refresh.py
-
-## make discard        drop edits in the assembled tree; FILE= for one file
-.PHONY: discard
-discard:
-	@$(TOOL)discard.py
-
-## make build          assemble and build
-.PHONY: build
-build:
+build: deps-build
 	@$(TOOL)build.py
 
-## make check-upstream QEMU's own tests, compared with the pristine tree
-.PHONY: check-upstream
-check-upstream:
-	@$(TOOL)upstream.py
+.PHONY: refresh discard
+refresh: deps-build
+	@HOOK='$(HOOK)' FORCE='$(FORCE)' $(TOOL)refresh.py
+discard: deps-build
+	@FILE='$(FILE)' $(TOOL)discard.py
+
+.PHONY: run
+run: deps-guest build
+	@$(GUEST) prepare
+	@$(GUEST) demo
+
+.PHONY: check check-unit check-qtest check-guest check-upstream check-series
+check: deps
+	@$(TOOL)check.py unit qtest upstream series guest
+check-unit check-qtest check-upstream: check-%: deps-test
+	@$(TOOL)check.py $*
+check-guest: deps-guest
+	@$(TOOL)check.py guest
+check-series: deps-test
+	@$(TOOL)check.py series-builds
+
+.PHONY: series
+series: deps-test
+	@V='$(V)' $(TOOL)series.py
+
+.PHONY: clean distclean
+clean:
+	rm -rf build/qemu/obj build/pristine/obj build/series build/results
+distclean:
+	rm -rf build

@@ -21,10 +21,8 @@
 #include "hw/cxl/cxl.h"
 #include "hw/cxl/cxl_hdm.h"
 #include "hw/cxl/cxl_route.h"
-#include "hw/core/cpu.h"
 #include "hw/pci/pci.h"
 #include "hw/qdev-properties.h"
-#include "qemu/main-loop.h"
 #include "system/tcg.h"
 #include "pci.h"
 #include "cxl-dvsec.h"
@@ -39,6 +37,7 @@ enum {
     VFIO_CXL_IN_RESET = 1 << 0,
     VFIO_CXL_IN_CONFIG_WRITE = 1 << 1, /* one that may end the access */
     VFIO_CXL_HOST_NOT_COMMITTED = 1 << 2,
+    VFIO_CXL_NOT_MAPPED = 1 << 3,
 };
 
 /**
@@ -59,8 +58,8 @@ enum {
  * @route: where the memory is mapped
  * @mmap: the device's memory
  * @memory: the same for the guest
+ * @scratch: @mmap is not the device's memory now, see set_backing()
  * @blocked: VFIO_CXL_IN_RESET etc.
- * @pending_writes: config writes under way that may end the access
  */
 struct VFIOCXL {
     Object parent_obj;
@@ -80,8 +79,8 @@ struct VFIOCXL {
     CXLRoute route;
     void *mmap;
     MemoryRegion memory;
+    bool scratch;
     unsigned blocked;
-    unsigned pending_writes;
 };
 
 static const char *name_of(VFIOCXL *cxl)
@@ -104,13 +103,58 @@ static bool guest_allows(VFIOCXL *cxl)
            vfio_cxl_dvsec_mem_enabled(cxl->vdev, &cxl->dvsecs);
 }
 
+static bool is_open(VFIOCXL *cxl)
+{
+    return !cxl->blocked && guest_allows(cxl);
+}
+
+/*
+ * Under TCG vCPUs take a change of the map late: until they do, they may
+ * touch what the kernel has closed. Give them memory that does no harm, at
+ * the same address, before the kernel is told. KVM removes a memory slot
+ * while no vCPU runs.
+ */
+static void set_backing(VFIOCXL *cxl, bool scratch)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    int flags = MAP_FIXED, fd = -1;
+    struct vfio_region_info *info;
+    off_t offset = 0;
+
+    if (!tcg_enabled() || scratch == cxl->scratch) {
+        return;
+    }
+    if (scratch) {
+        flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    } else {
+        vfio_device_get_region_info(vbasedev, cxl->info.memory_region, &info);
+        flags |= MAP_SHARED;
+        fd = vfio_device_get_region_fd(vbasedev, cxl->info.memory_region);
+        offset = info->offset;
+    }
+    if (mmap(cxl->mmap, cxl->info.memory_size, PROT_READ | PROT_WRITE, flags,
+             fd, offset) == MAP_FAILED) {
+        error_report(VFIO_MSG_PREFIX "cannot map device memory: %s",
+                     name_of(cxl), strerror(errno));
+        cxl->blocked |= VFIO_CXL_NOT_MAPPED;
+        return;
+    }
+    cxl->scratch = scratch;
+}
+
 static void update(VFIOCXL *cxl)
 {
     CXLHDMRange range = { };
 
     cxl_hdm_is_committed(&cxl->hdm, 0, &range);
     vfio_cxl_dvsec_set_base(cxl->vdev, &cxl->dvsecs, range.base);
+    if (is_open(cxl)) {
+        set_backing(cxl, false);
+    }
     cxl_route_update(CXL_ENDPOINT(cxl));
+    if (!is_open(cxl)) {
+        set_backing(cxl, true);
+    }
 }
 
 static void block_memory(VFIOCXL *cxl, unsigned reason)
@@ -306,62 +350,6 @@ static bool may_end_access(PCIDevice *pdev, uint32_t addr, uint32_t val,
     return false;
 }
 
-/* A config write to be carried out while no vCPU runs */
-typedef struct ConfigWrite {
-    VFIOCXL *cxl;
-    uint32_t addr;
-    uint32_t val;
-    int len;
-} ConfigWrite;
-
-static void write_ending_access(VFIOCXL *cxl, uint32_t addr, uint32_t val,
-                                int len)
-{
-    vfio_pci_write_config(PCI_DEVICE(cxl->vdev), addr, val, len);
-    if (guest_allows(cxl)) {
-        check_host(cxl);
-    }
-    if (--cxl->pending_writes == 0) {
-        unblock_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
-    }
-}
-
-static void write_ending_access_safely(CPUState *cpu, run_on_cpu_data data)
-{
-    ConfigWrite *write = data.host_ptr;
-
-    bql_lock();
-    if (!write->cxl->exited) {
-        write_ending_access(write->cxl, write->addr, write->val, write->len);
-    }
-    object_unref(OBJECT(write->cxl->vdev));
-    bql_unlock();
-    g_free(write);
-}
-
-/*
- * Under TCG other vCPUs take a change of the map late, and would touch what
- * the kernel has just closed. So the kernel is told while none of them runs.
- * The vCPU that writes does nothing else before that: I/O ends its
- * translation block.
- */
-static void start_write_ending_access(VFIOCXL *cxl, uint32_t addr,
-                                      uint32_t val, int len)
-{
-    cxl->pending_writes++;
-    block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
-    if (tcg_enabled() && current_cpu) {
-        ConfigWrite *write = g_new(ConfigWrite, 1);
-
-        *write = (ConfigWrite) { cxl, addr, val, len };
-        object_ref(OBJECT(cxl->vdev));
-        async_safe_run_on_cpu(current_cpu, write_ending_access_safely,
-                              RUN_ON_CPU_HOST_PTR(write));
-    } else {
-        write_ending_access(cxl, addr, val, len);
-    }
-}
-
 static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
                                   uint32_t val, int len)
 {
@@ -378,7 +366,12 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     if (cxl->plain) {
         vfio_pci_write_config(pdev, addr, val, len);
     } else if (may_end_access(pdev, addr, val, len)) {
-        start_write_ending_access(cxl, addr, val, len);
+        block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
+        vfio_pci_write_config(pdev, addr, val, len);
+        if (guest_allows(cxl)) {
+            check_host(cxl);
+        }
+        unblock_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
     } else {
         bool allowed = guest_allows(cxl);
 
@@ -426,7 +419,7 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
 
     if (cxl && !cxl->plain) {
         check_host(cxl);
-        unblock_memory(cxl, VFIO_CXL_IN_RESET);
+        unblock_memory(cxl, VFIO_CXL_IN_RESET | VFIO_CXL_NOT_MAPPED);
     }
 }
 
@@ -455,7 +448,7 @@ static MemoryRegion *endpoint_memory(CXLEndpoint *ep)
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
-    return !cxl->blocked && guest_allows(cxl) ? &cxl->memory : NULL;
+    return is_open(cxl) ? &cxl->memory : NULL;
 }
 
 static uint64_t endpoint_memory_size(CXLEndpoint *ep)
