@@ -65,9 +65,12 @@ run: deps-guest build
 	@$(GUEST) prepare
 	@$(GUEST) demo
 
-.PHONY: check check-unit check-qtest check-guest check-upstream check-series
+.PHONY: check parts check-unit check-qtest check-guest check-upstream check-series
+PARTS = unit qtest series guest upstream
 check: deps
-	@$(TOOL)check.py unit qtest upstream series guest
+	@$(TOOL)check.py $(PARTS)
+parts:
+	@echo $(PARTS)
 check-unit check-qtest check-upstream: check-%: deps-test
 	@$(TOOL)check.py $*
 check-guest: deps-guest

@@ -60,8 +60,9 @@ def configure(src: Path, obj: Path, force: bool = False) -> None:
     known.write_text(wanted)
 
 
-def ninja(obj: Path, targets: Iterable[str]) -> None:
-    """Build targets; ninja's own [n/m] shows how far it is."""
+def ninja(obj: Path, targets: Iterable[str]) -> List[str]:
+    """Build targets, with ninja's own [n/m]; returns the warnings."""
+    warnings = []
     command = ['ninja', '-j', jobs(), '-C', str(obj), *targets]
     with subprocess.Popen(
             command, env=environment(), stdin=subprocess.DEVNULL,
@@ -75,10 +76,13 @@ def ninja(obj: Path, targets: Iterable[str]) -> None:
                 if time.monotonic() - shown < 10:
                     continue
                 shown = time.monotonic()
+            if ': warning: ' in line:
+                warnings.append(line.strip())
             print(line, end='', file=sys.stderr, flush=True)
     if process.returncode:
         raise Failure(f'the build in {obj} failed; the compiler\'s words are '
                       'above')
+    return warnings
 
 
 def known_targets(obj: Path, patterns: List[str]) -> List[str]:
@@ -96,13 +100,16 @@ def known_targets(obj: Path, patterns: List[str]) -> List[str]:
     return sorted(found)
 
 
-def build(src: Path, obj: Path, patterns: List[str]) -> None:
-    """Configure if needed and build what matches the patterns."""
+def build(src: Path, obj: Path, patterns: List[str]) -> List[str]:
+    """Configure if needed, build what matches; returns the warnings."""
     configure(src, obj)
     # A changed meson.build adds targets: let ninja take it in first.
-    ninja(obj, ['build.ninja'])
+    run_logged(['ninja', '-C', str(obj), 'build.ninja'],
+               obj / 'reconfigure.log', 'configuring again',
+               env=environment(), timeout=900)
     targets = known_targets(obj, patterns)
     if not targets:
         raise Failure(f'{obj} has no target like ' + ', '.join(patterns))
-    ninja(obj, targets + FIRMWARE)
+    warnings = ninja(obj, targets + FIRMWARE)
     firmware.link_into_build(src, obj)
+    return warnings

@@ -32,6 +32,9 @@ class Series:
                  root: Path = ROOT) -> None:
         self.pristine, self.place, self.root = pristine, place, root
         self.src = place / 'src'
+        # Not in src: QEMU's configure builds otherwise where it sees .git,
+        # and ccache would find nothing.
+        self.git_dir = place / 'git'
         self.names = ours.files(root)
         self.hooks = ours.hooks(self.names, pristine, root)
         self.commits = ours.commits(root)
@@ -62,8 +65,8 @@ class Series:
 
     def git(self, *words: str, stdin: str = '') -> str:
         result = subprocess.run(
-            ['git', '-C', str(self.src), '-c', f'safe.directory={self.src}',
-             *words], input=stdin, stdout=subprocess.PIPE,
+            ['git', '--git-dir', str(self.git_dir), '--work-tree',
+             str(self.src), *words], cwd=self.src, input=stdin, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, universal_newlines=True, check=False)
         if result.returncode:
             raise Failure(f'git {words[0]} failed in {self.src}:\n'
@@ -87,11 +90,13 @@ class Series:
         known = self.place / 'identity'
         wanted = (PRISTINE / 'identity').read_text() \
             if self.pristine == PRISTINE / 'src' else ''
-        if not (self.src / '.git').is_dir() or not known.exists() \
+        if not self.git_dir.is_dir() or not known.exists() \
                 or known.read_text() != wanted:
             say('putting the pristine release into a git repository '
                 '(10 to 20 s)')
+            known.unlink(missing_ok=True)
             shutil.rmtree(self.src, ignore_errors=True)
+            shutil.rmtree(self.git_dir, ignore_errors=True)
             self.place.mkdir(parents=True, exist_ok=True)
             shutil.copytree(self.pristine, self.src, symlinks=True)
             name, email = self.identity()
@@ -231,10 +236,11 @@ def check(series: Series, with_build: bool) -> List[tap.Case]:
         for commit, ident in zip(series.commits, made):
             def compiles() -> str:
                 series.git('checkout', '-q', '--force', ident)
-                ninja.build(series.src, series.place / 'obj',
-                            ninja.EMULATORS + ninja.OURS)
-                return ''
-            case(cases, f'series: {commit.name} compiles', compiles)
+                return '\n'.join(
+                    ninja.build(series.src, series.place / 'obj',
+                                ninja.EMULATORS + ninja.OURS))
+            case(cases, f'series: {commit.name} compiles without a '
+                 'warning', compiles)
     return cases
 
 

@@ -251,6 +251,9 @@ class Harness:
             file.write(token)
 
         args = [f'--token={token.hex()}', f'--seed={seed}']
+        if case.mode == 'firmware':
+            # vfio-sim's host firmware locks what it commits
+            args.append('--lock=1')
         if case.backend == 'iommufd':
             # Memory without pages cannot be mapped into an IOAS by address
             args.append('--no-peer')

@@ -50,7 +50,7 @@ class DriverBuilder:
 
     def _packages(self, release: str, arch: str) -> List[str]:
         """Files in the cache that a build for RELEASE needs."""
-        listing = self.build_dir / 'chroot-packages.json'
+        listing = self.cache / 'driver.json'
         try:
             known = json.loads(listing.read_text())
         except (OSError, ValueError):

@@ -31,7 +31,7 @@ MODULE_DIRS = ('drivers/acpi', 'drivers/cxl', 'drivers/dax',
                'drivers/nvdimm', 'drivers/uio')
 
 ARCHES: Dict[str, Dict[str, str]] = {
-    'amd64': {'gcc': 'gcc', 'triplet': 'x86_64-linux-gnu',
+    'amd64': {'gcc': 'x86_64-linux-gnu-gcc', 'triplet': 'x86_64-linux-gnu',
               'loader': 'lib64/ld-linux-x86-64.so.2'},
     'arm64': {'gcc': 'aarch64-linux-gnu-gcc', 'triplet': 'aarch64-linux-gnu',
               'loader': 'lib/ld-linux-aarch64.so.1'},
@@ -119,7 +119,7 @@ class Image:
 
     def _load(self) -> Dict[str, Any]:
         try:
-            return json.loads((self.dir / 'packages.json').read_text())
+            return json.loads((self.cache / f'{self.arch}.json').read_text())
         except (OSError, ValueError):
             return {}
 
@@ -146,7 +146,7 @@ class Image:
             'user': [p.name for p in user_debs],
         }
         self.dir.mkdir(parents=True, exist_ok=True)
-        (self.dir / 'packages.json').write_text(
+        (self.cache / f'{self.arch}.json').write_text(
             json.dumps(self.facts, indent=1))
 
     def _unpack(self) -> None:

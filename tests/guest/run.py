@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Optional, TextIO
 
-from boot import MACHINES, Case, Harness, Result, pairs, tail
+from boot import MACHINES, Case, Harness, Result, tail
 from debian import GuestError, say
 from driver import DriverBuilder
 from image import Image

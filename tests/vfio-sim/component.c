@@ -61,7 +61,8 @@ void sim_component_reset(SimDevice *dev)
                     SIM_HDM_CTRL_COMMITTED;
     uint32_t *ctrl = &hdm(dev)[SIM_HDM_CTRL / 4];
 
-    *ctrl = dev->st->hw_commit ? *ctrl | bits : *ctrl & ~bits;
+    *ctrl = dev->st->knobs[SIM_KNOB_HARDWARE_COMMITTED] ? *ctrl | bits :
+                                                           *ctrl & ~bits;
 }
 
 bool sim_component_committed(SimDevice *dev)

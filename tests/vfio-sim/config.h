@@ -38,9 +38,27 @@ typedef struct SimConfig {
     unsigned num_knobs;
 } SimConfig;
 
+typedef struct SimFault {
+    char op[32];
+    int32_t err;
+    int32_t count;      /* < 0: always */
+} SimFault;
+
+typedef enum SimKnob {
+    SIM_KNOB_HARDWARE_COMMITTED,    /* at the next open or reset */
+    SIM_KNOB_VIABLE,                /* no other driver in the group */
+    SIM_KNOB__MAX
+} SimKnob;
+
 void sim_config_host(unsigned index, char *host, size_t size);
 /* Returns 0 or a negative errno */
 int sim_config_load(SimConfig *cfg, const char *dir);
 int sim_config_save(const SimConfig *cfg);
+
+/* These return NULL or what is wrong with the text */
+const char *sim_fault_parse(const char *spec, SimFault *fault);
+const char *sim_knob_parse(const char *spec, SimKnob *knob, bool *value);
+/* Whether a fault of this name concerns the operation */
+bool sim_op_is(const char *op, const char *name);
 
 #endif /* VFIO_SIM_CONFIG_H */

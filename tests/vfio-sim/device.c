@@ -234,7 +234,7 @@ static int bind(SimFile *file, struct vfio_device_bind_iommufd *arg)
     if (!iommufd || iommufd->kind != SIM_FD_IOMMUFD) {
         return sys_fcntl(arg->iommufd, F_GETFD, NULL) < 0 ? -EBADF : -EBADFD;
     }
-    if (!file->dev->st->viable) {
+    if (!file->dev->st->knobs[SIM_KNOB_VIABLE]) {
         return -EPERM;
     }
     /* One open file at a time, here or in another process */

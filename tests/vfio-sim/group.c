@@ -53,7 +53,7 @@ static int get_status(SimFile *file, struct vfio_group_status *arg)
     arg->flags = 0;
     if (file->container) {
         arg->flags = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET;
-    } else if (file->dev->st->viable) {
+    } else if (file->dev->st->knobs[SIM_KNOB_VIABLE]) {
         arg->flags = VFIO_GROUP_FLAGS_VIABLE;
     }
     return 0;
@@ -72,7 +72,7 @@ static int set_container(SimFile *file, const int *arg)
     if (!container || container->kind != SIM_FD_CONTAINER) {
         return -EBADFD;
     }
-    if (!file->dev->st->viable) {
+    if (!file->dev->st->knobs[SIM_KNOB_VIABLE]) {
         return -EPERM;
     }
     file->container = container->container;

@@ -75,12 +75,6 @@ typedef enum SimStat {
     SIM_STAT__MAX
 } SimStat;
 
-typedef struct SimFault {
-    char op[32];
-    int32_t err;
-    int32_t count;      /* < 0: always */
-} SimFault;
-
 typedef struct SimWrite {
     uint64_t offset;
     uint64_t value;
@@ -110,9 +104,7 @@ typedef struct SimState {
     uint32_t cm[SIM_CM_SIZE / 4];       /* physical CM area */
     uint32_t shadow[SIM_CM_SIZE / 4];   /* the kernel's copy of it */
     uint32_t mem_active;                /* the kernel lets memory be touched */
-    uint32_t resetting;
-    uint32_t hw_commit;                 /* decoder commits at the next reset */
-    uint32_t viable;                    /* no other driver in the group */
+    uint32_t knobs[SIM_KNOB__MAX];
     SimAccel accel;
     uint64_t stats[SIM_STAT__MAX];
     SimFault faults[SIM_MAX_FAULTS];
@@ -271,6 +263,7 @@ void sim_log_write(SimDevice *dev, unsigned region, uint64_t offset,
 /* fault.c */
 /* Returns the errno (negative) that a test asked for, or 0 */
 int sim_fault(SimDevice *dev, const char *op);
+int sim_fault_locked(SimDevice *dev, const char *op);
 int sim_fault_any(const char *op);
 int sim_fault_region(SimDevice *dev, const char *op, unsigned region);
 /* Returns NULL or what is wrong with @spec */

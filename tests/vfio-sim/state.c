@@ -90,8 +90,8 @@ static void state_bind(SimDevice *dev)
     pthread_mutex_init(&st->lock, &attr);
     pthread_mutexattr_destroy(&attr);
 
-    st->hw_commit = 1;
-    st->viable = 1;
+    st->knobs[SIM_KNOB_HARDWARE_COMMITTED] = 1;
+    st->knobs[SIM_KNOB_VIABLE] = 1;
     sim_component_bind(dev);
     sim_config_bind(dev);
     sim_accel_reset(dev);

@@ -1,0 +1,300 @@
+/*
+ * vfio-sim: the commands of the control channel
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+typedef struct Text {
+    char *s;
+    size_t len;
+    size_t size;
+} Text;
+
+static void __attribute__((format(printf, 2, 3))) put(Text *t, const char *fmt,
+                                                      ...)
+{
+    va_list ap;
+    int n;
+
+    for (;;) {
+        size_t room = t->size - t->len;
+
+        va_start(ap, fmt);
+        n = vsnprintf(t->s ? t->s + t->len : NULL, t->s ? room : 0, fmt, ap);
+        va_end(ap);
+        if (t->s && (size_t)n < room) {
+            t->len += n;
+            return;
+        }
+        t->size = t->size * 2 + n + 256;
+        t->s = realloc(t->s, t->size);
+        if (!t->s) {
+            abort();
+        }
+    }
+}
+
+static void put_string(Text *t, const char *s)
+{
+    put(t, "\"");
+    for (; *s; s++) {
+        unsigned char c = *s;
+
+        if (c == '"' || c == '\\') {
+            put(t, "\\%c", c);
+        } else if (c < 0x20 || c >= 0x7f) {
+            put(t, "\\u%04x", c);
+        } else {
+            put(t, "%c", c);
+        }
+    }
+    put(t, "\"");
+}
+
+static const char *json_bool(bool b)
+{
+    return b ? "true" : "false";
+}
+
+static void put_decoder(Text *t, const char *name, const uint32_t *hdm)
+{
+    uint64_t base = (uint64_t)hdm[SIM_HDM_BASE_HI / 4] << 32 |
+                    hdm[SIM_HDM_BASE_LO / 4];
+    uint64_t size = (uint64_t)hdm[SIM_HDM_SIZE_HI / 4] << 32 |
+                    hdm[SIM_HDM_SIZE_LO / 4];
+
+    put(t, "\"%s\": {\"base\": %llu, \"size\": %llu, \"ctrl\": %u, "
+        "\"global\": %u}", name, (unsigned long long)base,
+        (unsigned long long)size, hdm[SIM_HDM_CTRL / 4],
+        hdm[SIM_HDM_GLOBAL / 4]);
+}
+
+static bool device_open(SimDevice *dev)
+{
+    char path[SIM_PATH_MAX + 16];
+
+    snprintf(path, sizeof(path), "%s/cdev", dev->dir);
+    if (dev->opens || sim_ofd_locked(path)) {
+        return true;
+    }
+    snprintf(path, sizeof(path), "%s/group", dev->dir);
+    return sim_ofd_locked(path);
+}
+
+static void cmd_devices(Text *t)
+{
+    unsigned i;
+
+    put(t, "[");
+    for (i = 0; i < sim_config()->devices; i++) {
+        SimDevice *dev = sim_device(i);
+
+        put(t, "%s{\"host\": \"%s\", \"generation\": \"%s\", \"memory\": %llu, "
+            "\"topology\": \"%c\", \"open\": %s", i ? ", " : "", dev->host,
+            dev->kernel->name, (unsigned long long)dev->mem_size,
+            sim_config()->topology, json_bool(device_open(dev)));
+        if (sim_state_attach(dev) == 0) {
+            sim_device_lock(dev);
+            put(t, ", \"active\": %s, ",
+                json_bool(sim_region_accessible(dev, dev->kernel->mem_region)));
+            put_decoder(t, "hdm", &dev->st->shadow[VFIO_SIM_CM_HDM / 4]);
+            put(t, ", ");
+            put_decoder(t, "hardware", &dev->st->cm[VFIO_SIM_CM_HDM / 4]);
+            sim_device_unlock(dev);
+        }
+        put(t, "}");
+    }
+    put(t, "]");
+}
+
+static void cmd_maps(Text *t)
+{
+    const SimSpace *s;
+    const SimMap *m;
+    bool first = true;
+
+    put(t, "[");
+    for (s = sim_space_first(); s; s = s->next) {
+        for (m = s->maps; m; m = m->next) {
+            put(t, "%s{\"space\": %u, \"iova\": %llu, \"size\": %llu, "
+                "\"backing\": \"%s\", \"kind\": \"%s\", \"read\": %s, "
+                "\"write\": %s", first ? "" : ", ", s->number,
+                (unsigned long long)m->iova, (unsigned long long)m->size,
+                m->file ? "file" : "vaddr",
+                !m->dev ? "ram" :
+                m->region == m->dev->kernel->mem_region ? "memory" : "bar",
+                json_bool(m->read), json_bool(m->write));
+            if (m->dev) {
+                put(t, ", \"host\": \"%s\", \"offset\": %llu", m->dev->host,
+                    (unsigned long long)m->offset);
+            }
+            put(t, "}");
+            first = false;
+        }
+    }
+    put(t, "]");
+}
+
+static void cmd_mmaps(Text *t, SimDevice *dev)
+{
+    const SimMmap *m;
+    bool first = true;
+
+    put(t, "[");
+    for (m = sim_mmap_first(); m; m = m->next) {
+        if (m->dev == dev) {
+            put(t, "%s{\"region\": \"%s\", \"offset\": %llu, \"size\": %llu, "
+                "\"address\": %llu, \"accessible\": %s}", first ? "" : ", ",
+                sim_region_name(dev, m->region), (unsigned long long)m->offset,
+                (unsigned long long)m->len, (unsigned long long)m->addr,
+                json_bool(m->open));
+            first = false;
+        }
+    }
+    put(t, "]");
+}
+
+static void cmd_writes(Text *t, SimDevice *dev)
+{
+    SimState *st = dev->st;
+    uint64_t seq = st->writes_seq > SIM_MAX_WRITES ?
+                   st->writes_seq - SIM_MAX_WRITES : 0;
+    bool first = true;
+
+    put(t, "[");
+    for (; seq < st->writes_seq; seq++) {
+        const SimWrite *w = &st->writes[seq % SIM_MAX_WRITES];
+
+        put(t, "%s{\"region\": \"%s\", \"offset\": %llu, \"size\": %u, "
+            "\"value\": %llu}", first ? "" : ", ",
+            sim_region_name(dev, w->region), (unsigned long long)w->offset,
+            w->size, (unsigned long long)w->value);
+        first = false;
+    }
+    put(t, "]");
+}
+
+static void cmd_stats(Text *t, SimDevice *dev)
+{
+    unsigned i;
+
+    put(t, "{");
+    for (i = 0; i < SIM_STAT__MAX; i++) {
+        put(t, "%s\"%s\": %llu", i ? ", " : "", sim_stat_name(i),
+            (unsigned long long)dev->st->stats[i]);
+    }
+    put(t, "}");
+}
+
+static const char *cmd_irq(SimDevice *dev, const char *arg)
+{
+    char *end;
+    unsigned long n = strtoul(arg, &end, 0);
+
+    if (!*arg || *end || n >= VFIO_SIM_MSIX_VECTORS) {
+        return "irq: expected a vector from 0 to 3";
+    }
+    /* As if the device's firmware had rung the doorbell */
+    sim_accel_write(dev, VFIO_SIM_REG_DOORBELL, n, 4);
+    return NULL;
+}
+
+static const char *device_command(Text *t, const char *cmd, SimDevice *dev,
+                                  const char *arg)
+{
+    if (!strcmp(cmd, "mmaps")) {
+        cmd_mmaps(t, dev);
+    } else if (!strcmp(cmd, "writes") && !strcmp(arg, "clear")) {
+        dev->st->writes_seq = 0;
+    } else if (!strcmp(cmd, "writes") && !*arg) {
+        cmd_writes(t, dev);
+    } else if (!strcmp(cmd, "stats")) {
+        cmd_stats(t, dev);
+    } else if (!strcmp(cmd, "fault")) {
+        return sim_fault_add(dev->st, arg);
+    } else if (!strcmp(cmd, "set")) {
+        return sim_knob_set(dev->st, arg);
+    } else if (!strcmp(cmd, "irq")) {
+        return cmd_irq(dev, arg);
+    } else if (!strcmp(cmd, "err")) {
+        return sim_irq_fire(dev->irq.err_fd) ? NULL :
+               "err: the VMM has set no ERR eventfd";
+    } else if (!strcmp(cmd, "req")) {
+        return sim_irq_fire(dev->irq.req_fd) ? NULL :
+               "req: the VMM has set no REQ eventfd";
+    } else {
+        return "unknown command; there are devices, maps, mmaps, writes, "
+               "stats, fault, set, irq, err and req";
+    }
+    return NULL;
+}
+
+static const char *run(Text *t, char *line)
+{
+    SimDevice *dev;
+    const char *cmd, *host, *arg, *err;
+    char *rest = line + strcspn(line, " \r");
+
+    if (*rest) {
+        *rest++ = '\0';
+    }
+    cmd = line;
+    if (!strcmp(cmd, "devices")) {
+        cmd_devices(t);
+        return NULL;
+    }
+    if (!strcmp(cmd, "maps")) {
+        cmd_maps(t);
+        return NULL;
+    }
+    rest += strspn(rest, " ");
+    host = rest;
+    rest += strcspn(rest, " \r");
+    if (*rest) {
+        *rest++ = '\0';
+        rest += strspn(rest, " ");
+    }
+    arg = rest;
+    rest[strcspn(rest, "\r")] = '\0';
+    dev = sim_device_by_host(host);
+    if (!dev || sim_state_attach(dev) < 0) {
+        /* An unknown command says so rather than ask for a device */
+        return *host ? "no such device" :
+               "expected COMMAND HOST; there are devices, maps, mmaps, "
+               "writes, stats, fault, set, irq, err and req";
+    }
+    sim_device_lock(dev);
+    err = device_command(t, cmd, dev, arg);
+    sim_device_unlock(dev);
+    return err;
+}
+
+char *sim_control(const char *line)
+{
+    Text out = { 0 }, reply = { 0 };
+    char *copy = strdup(line);
+    const char *err;
+
+    if (!copy) {
+        return NULL;
+    }
+    sim_lock();
+    err = run(&out, copy);
+    sim_unlock();
+    if (err) {
+        put(&reply, "{\"error\": ");
+        put_string(&reply, err);
+        put(&reply, "}");
+    } else {
+        put(&reply, "{\"return\": %s}", out.s ? out.s : "{}");
+    }
+    free(out.s);
+    free(copy);
+    return reply.s;
+}

@@ -1,0 +1,363 @@
+/*
+ * vfio-sim: the kernel generation v2 with its reset patches
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+#define HDM_UIO_CAPABLE     (1u << 13)
+#define DVSEC_CAP           0x0a
+#define DVSEC_CONTROL       0x0c
+#define DVSEC_STATUS        0x0e
+#define DVSEC_CONTROL2      0x10
+#define DVSEC_STATUS2       0x12
+#define DVSEC_LOCK          0x14
+#define DVSEC_BASE1_HI      0x20
+#define DVSEC_BASE1_LO      0x24
+#define DVSEC_BASE2_HI      0x30
+#define DVSEC_BASE2_LO      0x34
+#define DVSEC_CAP3          0x38
+
+#define CAP_CACHE           (1u << 0)
+#define CAP_WBI             (1u << 6)
+#define CAP_RESET           (1u << 7)
+#define CONTROL_IO          (1u << 1)
+#define CONTROL2_NO_CACHE   (1u << 0)
+#define CONTROL2_WBI        (1u << 1)
+#define CONTROL2_RESET      (1u << 2)
+#define STATUS_VIRAL        (1u << 14)
+#define STATUS2_INVALID     (1u << 0)
+#define STATUS2_RESET_DONE  (1u << 1)
+#define STATUS2_RESET_ERROR (1u << 2)
+#define STATUS2_VOLATILE    (1u << 3)
+
+static uint32_t *shadow_hdm(SimDevice *dev)
+{
+    return &dev->st->shadow[VFIO_SIM_CM_HDM / 4];
+}
+
+static size_t v2_comp_size(SimDevice *dev)
+{
+    return VFIO_SIM_CM_HDM + 0x10 + 0x20 * sim_component_decoders(dev);
+}
+
+/*
+ * Read the decoders again. A locked one is shown unlocked and without its
+ * host address, so that the VMM can install the guest's.
+ */
+static void v2_read_hdm(SimDevice *dev, bool keep_base)
+{
+    uint32_t *s = shadow_hdm(dev);
+    unsigned i;
+
+    for (i = 0; i < sim_component_decoders(dev); i++) {
+        uint32_t *d = &s[(0x10 + SIM_HDM_STRIDE * i) / 4];
+        const uint32_t *h = &dev->st->cm[VFIO_SIM_CM_HDM / 4 + (d - s)];
+        uint32_t lo = d[0], hi = d[1];
+
+        memcpy(d, h, SIM_HDM_STRIDE);
+        if (!(d[4] & SIM_HDM_CTRL_COMMITTED)) {
+            continue;
+        }
+        if (d[4] & SIM_HDM_CTRL_LOCK) {
+            d[4] &= ~SIM_HDM_CTRL_LOCK;
+            d[0] = d[1] = 0;
+        }
+        if (keep_base && i < 16) {
+            d[0] = lo;
+            d[1] = hi;
+        }
+    }
+    memcpy(s, &dev->st->cm[VFIO_SIM_CM_HDM / 4], 0x10);
+    dev->st->mem_active = sim_component_committed(dev);
+}
+
+static void v2_bind(SimDevice *dev)
+{
+    memcpy(dev->st->shadow, dev->st->cm, SIM_CM_SIZE);
+    v2_read_hdm(dev, false);
+}
+
+static void v2_open(SimDevice *dev)
+{
+    v2_read_hdm(dev, false);
+}
+
+static void v2_reset(SimDevice *dev)
+{
+    v2_read_hdm(dev, true);
+}
+
+static size_t v2_device_cap(SimDevice *dev, void *buf)
+{
+    const uint8_t *dvsec = dev->st->hw + SIM_ECAP_CXL_DEVICE;
+    SimCapCxlV2 cap = {
+        .header = { .id = VFIO_DEVICE_INFO_CAP_CXL, .version = 1 },
+        .hdm_regs_bar_index = VFIO_SIM_COMPONENT_BAR,
+        .flags = SIM_CXL_CAP_FIRMWARE_COMMITTED,
+        .hdm_regs_offset = dev->block + SIM_CM_OFFSET,
+        .dpa_region_index = dev->kernel->mem_region,
+        .comp_regs_region_index = dev->kernel->comp_region,
+    };
+
+    if (sim_ld16(dvsec + DVSEC_CAP) & CAP_CACHE) {
+        cap.flags |= SIM_CXL_CAP_CACHE_CAPABLE;
+    }
+    memcpy(buf, &cap, sizeof(cap));
+    return sizeof(cap);
+}
+
+static void v2_decoder_write(SimDevice *dev, unsigned n, unsigned reg,
+                             uint32_t value)
+{
+    uint32_t cap = shadow_hdm(dev)[0];
+    uint32_t *d = &shadow_hdm(dev)[(0x10 + SIM_HDM_STRIDE * n) / 4];
+    uint32_t keep = SIM_HDM_CTRL_COMMITTED | SIM_HDM_CTRL_ERROR | 1u << 12;
+    uint32_t reserved = 1u << 15 | 0xf0000000 | 0x00ff0000;
+    uint32_t *ctrl = &d[4];
+
+    switch (reg + 0x10) {
+    case SIM_HDM_BASE_LO:
+    case SIM_HDM_SIZE_LO:
+        value &= 0xf0000000;
+        /* fall through */
+    case SIM_HDM_BASE_HI:
+    case SIM_HDM_SIZE_HI:
+        if (!(*ctrl & SIM_HDM_CTRL_LOCK)) {
+            d[reg / 4] = value;
+        }
+        break;
+    case SIM_HDM_CTRL:
+        if (*ctrl & SIM_HDM_CTRL_LOCK) {
+            if (!(value & SIM_HDM_CTRL_LOCK)) {
+                *ctrl &= ~SIM_HDM_CTRL_LOCK;
+            }
+            break;
+        }
+        if (!(cap & HDM_UIO_CAPABLE)) {
+            reserved |= 1u << 14 | 0x0f000000;
+        }
+        if (!(sim_ld16(dev->st->hw + SIM_ECAP_CXL_DEVICE + DVSEC_CAP) &
+              CAP_CACHE)) {
+            reserved |= 1u << 13;
+        }
+        value = (value & ~(reserved | keep)) | (*ctrl & keep);
+        value &= ~SIM_HDM_CTRL_COMMITTED;
+        if (value & SIM_HDM_CTRL_COMMIT) {
+            value |= SIM_HDM_CTRL_COMMITTED;
+        }
+        *ctrl = value;
+        break;
+    default:
+        break;
+    }
+}
+
+static void v2_comp_write(SimDevice *dev, uint64_t pos, uint32_t value)
+{
+    uint64_t hdm = pos - VFIO_SIM_CM_HDM;
+
+    if (pos < VFIO_SIM_CM_HDM) {
+        return;
+    }
+    if (hdm == SIM_HDM_GLOBAL) {
+        value &= 3;
+        if (!(shadow_hdm(dev)[0] & (1u << 10))) {
+            value &= ~1u;
+        }
+        shadow_hdm(dev)[1] = value;
+    } else if (hdm >= 0x10) {
+        unsigned n = (hdm - 0x10) / SIM_HDM_STRIDE;
+
+        if (n < sim_component_decoders(dev)) {
+            v2_decoder_write(dev, n, (hdm - 0x10) % SIM_HDM_STRIDE, value);
+        }
+    }
+}
+
+static ssize_t v2_comp_rw(SimDevice *dev, void *buf, size_t count,
+                          uint64_t pos, bool write)
+{
+    size_t size = v2_comp_size(dev);
+
+    if (pos >= size) {
+        return -EINVAL;
+    }
+    count = count < size - pos ? count : size - pos;
+    if (count != 4 || pos % 4) {
+        return -EINVAL;
+    }
+    if (write) {
+        v2_comp_write(dev, pos, sim_ld32(buf));
+    } else {
+        sim_st32(buf, dev->st->shadow[pos / 4]);
+    }
+    return 4;
+}
+
+static ssize_t v2_mem_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
+                         bool write)
+{
+    if (!dev->st->mem_active) {
+        return -EIO;
+    }
+    if (pos >= dev->mem_size) {
+        return 0;
+    }
+    count = count < dev->mem_size - pos ? count : dev->mem_size - pos;
+    return write ? sys_pwrite(dev->mem_fd, buf, count, pos) :
+                   sys_pread(dev->mem_fd, buf, count, pos);
+}
+
+/* Nothing stops the program: it reaches the hardware */
+static ssize_t v2_block_rw(SimDevice *dev, void *buf, size_t count,
+                           uint64_t pos, bool write)
+{
+    uint8_t *b = buf;
+    size_t done;
+
+    for (done = 0; done < count; ) {
+        uint64_t at = (pos + done) & ~3ull;
+        unsigned skip = (pos + done) & 3;
+        size_t n = count - done < 4 - skip ? count - done : 4 - skip;
+        uint32_t value = sim_component_read(dev, at);
+
+        if (write) {
+            memcpy((uint8_t *)&value + skip, b + done, n);
+            sim_component_write(dev, at, value);
+        } else {
+            memcpy(b + done, (uint8_t *)&value + skip, n);
+        }
+        done += n;
+    }
+    return count;
+}
+
+static void v2_hole(SimDevice *dev, uint64_t *start, uint64_t *end)
+{
+    *start = dev->block;
+    *end = dev->block + VFIO_SIM_BLOCK_SIZE;
+}
+
+static bool v2_dvsec_read(SimDevice *dev, unsigned reg, void *buf, size_t n)
+{
+    uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
+    const uint8_t *hw = dev->st->hw + SIM_ECAP_CXL_DEVICE;
+    uint16_t live;
+
+    if (reg != DVSEC_CONTROL && reg != DVSEC_STATUS && reg != DVSEC_CONTROL2 &&
+        reg != DVSEC_STATUS2 && reg != DVSEC_LOCK) {
+        memcpy(buf, hw + reg, n);
+        return true;
+    }
+    live = sim_ld16(hw + DVSEC_STATUS2) & STATUS2_INVALID;
+    sim_st16(v + DVSEC_STATUS2,
+             (sim_ld16(v + DVSEC_STATUS2) & ~STATUS2_INVALID) | live);
+    memcpy(buf, v + reg, n);
+    return true;
+}
+
+static void v2_cxl_reset(SimDevice *dev, uint8_t *v)
+{
+    uint16_t status = sim_ld16(v + DVSEC_STATUS2);
+    int err = sim_fault_locked(dev, "cxl-reset");
+
+    sim_device_reset(dev, SIM_STAT_CXL_RESETS);
+    status &= ~(STATUS2_RESET_DONE | STATUS2_RESET_ERROR);
+    sim_st16(v + DVSEC_STATUS2, status | (err ? STATUS2_RESET_ERROR :
+                                                STATUS2_RESET_DONE));
+}
+
+static void v2_control2(SimDevice *dev, uint8_t *v, uint8_t *hw, uint16_t value)
+{
+    uint16_t cap = sim_ld16(hw + DVSEC_CAP);
+    uint16_t doorbells = CONTROL2_WBI | CONTROL2_RESET;
+
+    sim_st16(v + DVSEC_CONTROL2, value & 0x3f & ~doorbells);
+    sim_st16(hw + DVSEC_CONTROL2, value & CONTROL2_NO_CACHE);
+    if ((value & CONTROL2_WBI) && (cap & CAP_WBI)) {
+        sim_st16(hw + DVSEC_STATUS2,
+                 sim_ld16(hw + DVSEC_STATUS2) | STATUS2_INVALID);
+    } else if (!(value & CONTROL2_NO_CACHE)) {
+        sim_st16(hw + DVSEC_STATUS2,
+                 sim_ld16(hw + DVSEC_STATUS2) & ~STATUS2_INVALID);
+    }
+    if ((value & CONTROL2_RESET) && (cap & CAP_RESET)) {
+        v2_cxl_reset(dev, v);
+    }
+}
+
+/* Goes by where the access starts and takes the low 16 bits, except ranges */
+static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
+                           size_t n)
+{
+    uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
+    uint8_t *hw = dev->st->hw + SIM_ECAP_CXL_DEVICE;
+    bool locked = v[DVSEC_LOCK] & 1;
+    uint16_t low = value;
+
+    switch (reg) {
+    case DVSEC_CONTROL:
+        if (!locked) {
+            sim_st16(v + reg, (low & ~0xb000) | CONTROL_IO);
+        }
+        return;
+    case DVSEC_STATUS:
+        sim_st16(v + reg, sim_ld16(v + reg) & ~(low & STATUS_VIRAL));
+        return;
+    case DVSEC_CONTROL2:
+        v2_control2(dev, v, hw, low);
+        return;
+    case DVSEC_STATUS2:
+        if (sim_ld16(hw + DVSEC_CAP3) & STATUS2_VOLATILE) {
+            sim_st16(v + reg, sim_ld16(v + reg) & ~(low & STATUS2_VOLATILE));
+        }
+        return;
+    case DVSEC_LOCK:
+        if (!locked) {
+            sim_st16(v + reg, low & 1);
+        }
+        return;
+    default:
+        break;
+    }
+    if ((reg & ~7u) == DVSEC_BASE1_HI || (reg & ~7u) == DVSEC_BASE2_HI) {
+        /* Stored, but reads go to the hardware all the same */
+        memcpy(v + reg, &value, n);
+        v[DVSEC_BASE1_LO + 3] &= 0xf0;
+        memset(v + DVSEC_BASE1_LO, 0, 3);
+        v[DVSEC_BASE2_LO + 3] &= 0xf0;
+        memset(v + DVSEC_BASE2_LO, 0, 3);
+    }
+}
+
+const SimKernel sim_kernel_v2_reset = {
+    .name = "v2-reset",
+    .cxl = true,
+    .mem_region = SIM_MEM_REGION,
+    .comp_region = SIM_COMP_REGION,
+    .region_type = SIM_REGION_TYPE_CXL,
+    .mem_mmap = true,
+    .zap_on_reset = true,
+    .device_cap = v2_device_cap,
+    .comp_size = v2_comp_size,
+    .comp_rw = v2_comp_rw,
+    .mem_rw = v2_mem_rw,
+    .block_rw = v2_block_rw,
+    .hole = v2_hole,
+    .bind = v2_bind,
+    .open = v2_open,
+    .reset = v2_reset,
+    .dvsec_read = v2_dvsec_read,
+    .dvsec_write = v2_dvsec_write,
+};
+
+const SimKernel *sim_kernel_find(const char *name)
+{
+    return strcmp(name, sim_kernel_v2_reset.name) ? NULL :
+                                                    &sim_kernel_v2_reset;
+}

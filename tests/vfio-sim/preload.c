@@ -1,0 +1,695 @@
+/*
+ * vfio-sim: the C library functions that the preloaded library replaces
+ *
+ * Each asks whether the path or descriptor is one of ours and otherwise goes
+ * to the next function of that name (the C library's, or a sanitizer's).
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+/*
+ * The wrappers have names of their own and get the C library's through an
+ * assembler label, because headers may rename or inline the functions.
+ */
+#define WRAP(ret, name, ...) \
+    ret wrap_##name(__VA_ARGS__) __asm__(#name) \
+        __attribute__((visibility("default"), used)); \
+    ret wrap_##name(__VA_ARGS__)
+
+#define NEXT(name, ret, ...) \
+    static ret (*next)(__VA_ARGS__); \
+    if (!__atomic_load_n(&next, __ATOMIC_RELAXED)) { \
+        __atomic_store_n(&next, \
+                         (ret (*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name), \
+                         __ATOMIC_RELAXED); \
+    }
+
+static long fail(long ret)
+{
+    if (ret < 0) {
+        errno = -ret;
+        return -1;
+    }
+    return ret;
+}
+
+/* A descriptor came from elsewhere: what we knew of the number is stale */
+static int fresh(int fd)
+{
+    if (fd >= 0 && sim_fd_known(fd)) {
+        sim_lock();
+        sim_fd_forget(fd);
+        sim_unlock();
+    }
+    return fd;
+}
+
+static bool is_open_path(const char *path)
+{
+    return sim_enabled && path && !strncmp(path, "/dev/", 5);
+}
+
+static mode_t open_mode(int flags, va_list ap)
+{
+    return flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)) ?
+           va_arg(ap, mode_t) : 0;
+}
+
+#define WRAP_OPEN(name) \
+WRAP(int, name, const char *path, int flags, ...) \
+{ \
+    NEXT(name, int, const char *, int, ...); \
+    char buf[PATH_MAX]; \
+    mode_t mode; \
+    va_list ap; \
+    int fd; \
+    \
+    va_start(ap, flags); \
+    mode = open_mode(flags, ap); \
+    va_end(ap); \
+    if (is_open_path(path)) { \
+        fd = sim_path_open(path, flags); \
+        if (fd != SIM_NOT_OURS) { \
+            return fail(fd); \
+        } \
+    } else if (sim_path_sysfs(path, buf, sizeof(buf))) { \
+        path = buf; \
+    } \
+    return fresh(next(path, flags, mode)); \
+}
+
+WRAP_OPEN(open)
+WRAP_OPEN(open64)
+
+#define WRAP_OPEN_2(name) \
+WRAP(int, name, const char *path, int flags) \
+{ \
+    NEXT(name, int, const char *, int); \
+    char buf[PATH_MAX]; \
+    int fd; \
+    \
+    if (is_open_path(path)) { \
+        fd = sim_path_open(path, flags); \
+        if (fd != SIM_NOT_OURS) { \
+            return fail(fd); \
+        } \
+    } else if (sim_path_sysfs(path, buf, sizeof(buf))) { \
+        path = buf; \
+    } \
+    return fresh(next(path, flags)); \
+}
+
+WRAP_OPEN_2(__open_2)
+WRAP_OPEN_2(__open64_2)
+
+#define WRAP_OPENAT(name) \
+WRAP(int, name, int dirfd, const char *path, int flags, ...) \
+{ \
+    NEXT(name, int, int, const char *, int, ...); \
+    char buf[PATH_MAX]; \
+    mode_t mode; \
+    va_list ap; \
+    int fd; \
+    \
+    va_start(ap, flags); \
+    mode = open_mode(flags, ap); \
+    va_end(ap); \
+    if (is_open_path(path)) { \
+        fd = sim_path_open(path, flags); \
+        if (fd != SIM_NOT_OURS) { \
+            return fail(fd); \
+        } \
+    } else if (sim_path_sysfs(path, buf, sizeof(buf))) { \
+        path = buf; \
+    } \
+    return fresh(next(dirfd, path, flags, mode)); \
+}
+
+WRAP_OPENAT(openat)
+WRAP_OPENAT(openat64)
+
+#define WRAP_FOPEN(name) \
+WRAP(FILE *, name, const char *path, const char *mode) \
+{ \
+    NEXT(name, FILE *, const char *, const char *); \
+    char buf[PATH_MAX]; \
+    \
+    if (sim_path_sysfs(path, buf, sizeof(buf))) { \
+        path = buf; \
+    } \
+    return next(path, mode); \
+}
+
+WRAP_FOPEN(fopen)
+WRAP_FOPEN(fopen64)
+
+WRAP(DIR *, opendir, const char *path)
+{
+    NEXT(opendir, DIR *, const char *);
+    char buf[PATH_MAX];
+
+    if (sim_path_sysfs(path, buf, sizeof(buf))) {
+        path = buf;
+    }
+    return next(path);
+}
+
+WRAP(ssize_t, readlink, const char *path, char *out, size_t size)
+{
+    NEXT(readlink, ssize_t, const char *, char *, size_t);
+    char buf[PATH_MAX];
+
+    if (sim_path_sysfs(path, buf, sizeof(buf))) {
+        path = buf;
+    }
+    return next(path, out, size);
+}
+
+WRAP(ssize_t, readlinkat, int dirfd, const char *path, char *out, size_t size)
+{
+    NEXT(readlinkat, ssize_t, int, const char *, char *, size_t);
+    char buf[PATH_MAX];
+
+    if (sim_path_sysfs(path, buf, sizeof(buf))) {
+        path = buf;
+    }
+    return next(dirfd, path, out, size);
+}
+
+WRAP(char *, realpath, const char *path, char *out)
+{
+    NEXT(realpath, char *, const char *, char *);
+    char buf[PATH_MAX];
+    char *ret;
+
+    if (!sim_path_sysfs(path, buf, sizeof(buf))) {
+        return next(path, out);
+    }
+    ret = next(buf, out);
+    if (ret) {
+        sim_path_strip(ret);
+    }
+    return ret;
+}
+
+WRAP(char *, __realpath_chk, const char *path, char *out, size_t size)
+{
+    NEXT(__realpath_chk, char *, const char *, char *, size_t);
+    char buf[PATH_MAX];
+    char *ret;
+
+    if (!sim_path_sysfs(path, buf, sizeof(buf))) {
+        return next(path, out, size);
+    }
+    ret = next(buf, out, size);
+    if (ret) {
+        sim_path_strip(ret);
+    }
+    return ret;
+}
+
+static bool is_node(const char *path)
+{
+    SimKind kind;
+    unsigned index;
+
+    return is_open_path(path) && sim_path_device_node(path, &kind, &index);
+}
+
+WRAP(int, access, const char *path, int mode)
+{
+    NEXT(access, int, const char *, int);
+    char buf[PATH_MAX];
+
+    if (is_node(path)) {
+        return fail(mode & X_OK ? -EACCES : 0);
+    }
+    return next(sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path, mode);
+}
+
+WRAP(int, faccessat, int dirfd, const char *path, int mode, int flags)
+{
+    NEXT(faccessat, int, int, const char *, int, int);
+    char buf[PATH_MAX];
+
+    if (is_node(path)) {
+        return fail(mode & X_OK ? -EACCES : 0);
+    }
+    return next(dirfd, sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path,
+                mode, flags);
+}
+
+/* A descriptor or path of ours looks like the character device it stands for */
+static bool fd_devnum(int fd, unsigned *maj, unsigned *min)
+{
+    SimFile *file;
+
+    if (!sim_fd_known(fd)) {
+        return false;
+    }
+    sim_lock();
+    file = sim_file_get(fd);
+    if (file && (file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_KVM)) {
+        file = NULL;
+    }
+    if (file) {
+        sim_path_devnum(file->kind, file->dev ? file->dev->index : 0, maj,
+                        min);
+    }
+    sim_unlock();
+    return file != NULL;
+}
+
+static bool path_devnum(const char *path, unsigned *maj, unsigned *min)
+{
+    SimKind kind;
+    unsigned index;
+
+    if (!is_open_path(path) || !sim_path_device_node(path, &kind, &index)) {
+        return false;
+    }
+    sim_path_devnum(kind, index, maj, min);
+    return true;
+}
+
+/* struct stat and struct stat64 are the same on 64-bit hosts */
+static int chardev_stat(struct stat *st, unsigned maj, unsigned min)
+{
+    memset(st, 0, sizeof(*st));
+    st->st_mode = S_IFCHR | 0600;
+    st->st_nlink = 1;
+    st->st_rdev = makedev(maj, min);
+    st->st_dev = makedev(0, 6);
+    st->st_ino = (maj << 12 | min) + 1;
+    st->st_blksize = 4096;
+    return 0;
+}
+
+#define WRAP_FSTAT(name) \
+WRAP(int, name, int fd, struct stat *st) \
+{ \
+    NEXT(name, int, int, struct stat *); \
+    unsigned maj, min; \
+    \
+    if (fd_devnum(fd, &maj, &min)) { \
+        return chardev_stat(st, maj, min); \
+    } \
+    return next(fd, st); \
+}
+
+WRAP_FSTAT(fstat)
+WRAP_FSTAT(fstat64)
+
+#define WRAP_STAT(name) \
+WRAP(int, name, const char *path, struct stat *st) \
+{ \
+    NEXT(name, int, const char *, struct stat *); \
+    char buf[PATH_MAX]; \
+    unsigned maj, min; \
+    \
+    if (path_devnum(path, &maj, &min)) { \
+        return chardev_stat(st, maj, min); \
+    } \
+    return next(sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path, st); \
+}
+
+WRAP_STAT(stat)
+WRAP_STAT(stat64)
+WRAP_STAT(lstat)
+WRAP_STAT(lstat64)
+
+#define WRAP_FSTATAT(name) \
+WRAP(int, name, int dirfd, const char *path, struct stat *st, int flags) \
+{ \
+    NEXT(name, int, int, const char *, struct stat *, int); \
+    char buf[PATH_MAX]; \
+    unsigned maj, min; \
+    \
+    if (path_devnum(path, &maj, &min) || \
+        ((flags & AT_EMPTY_PATH) && path && !*path && \
+         fd_devnum(dirfd, &maj, &min))) { \
+        return chardev_stat(st, maj, min); \
+    } \
+    return next(dirfd, sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path, \
+                st, flags); \
+}
+
+WRAP_FSTATAT(fstatat)
+WRAP_FSTATAT(fstatat64)
+
+#define WRAP_XSTAT(name) \
+WRAP(int, name, int ver, const char *path, struct stat *st) \
+{ \
+    NEXT(name, int, int, const char *, struct stat *); \
+    char buf[PATH_MAX]; \
+    unsigned maj, min; \
+    \
+    if (path_devnum(path, &maj, &min)) { \
+        return chardev_stat(st, maj, min); \
+    } \
+    return next(ver, sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path, \
+                st); \
+}
+
+/* For programs that were built against a C library before 2.33 */
+WRAP_XSTAT(__xstat)
+WRAP_XSTAT(__xstat64)
+WRAP_XSTAT(__lxstat)
+WRAP_XSTAT(__lxstat64)
+
+#define WRAP_FXSTAT(name) \
+WRAP(int, name, int ver, int fd, struct stat *st) \
+{ \
+    NEXT(name, int, int, int, struct stat *); \
+    unsigned maj, min; \
+    \
+    if (fd_devnum(fd, &maj, &min)) { \
+        return chardev_stat(st, maj, min); \
+    } \
+    return next(ver, fd, st); \
+}
+
+WRAP_FXSTAT(__fxstat)
+WRAP_FXSTAT(__fxstat64)
+
+WRAP(int, statx, int dirfd, const char *path, int flags, unsigned mask,
+     struct statx *stx)
+{
+    NEXT(statx, int, int, const char *, int, unsigned, struct statx *);
+    char buf[PATH_MAX];
+    unsigned maj, min;
+
+    if (path_devnum(path, &maj, &min) ||
+        ((flags & AT_EMPTY_PATH) && path && !*path &&
+         fd_devnum(dirfd, &maj, &min))) {
+        memset(stx, 0, sizeof(*stx));
+        stx->stx_mask = STATX_TYPE | STATX_MODE | STATX_NLINK;
+        stx->stx_mode = S_IFCHR | 0600;
+        stx->stx_nlink = 1;
+        stx->stx_rdev_major = maj;
+        stx->stx_rdev_minor = min;
+        return 0;
+    }
+    return next(dirfd, sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path,
+                flags, mask, stx);
+}
+
+static long file_ioctl(SimFile *file, unsigned cmd, void *arg)
+{
+    switch (file->kind) {
+    case SIM_FD_CONTAINER:
+        return sim_container_ioctl(file, cmd, (uintptr_t)arg);
+    case SIM_FD_GROUP:
+        return sim_group_ioctl(file, cmd, arg);
+    case SIM_FD_DEVICE:
+    case SIM_FD_CDEV:
+        return sim_device_ioctl(file, cmd, arg);
+    case SIM_FD_IOMMUFD:
+        return sim_iommufd_ioctl(file, cmd, arg);
+    case SIM_FD_KVM:
+        return sim_kvm_ioctl(file, cmd, arg);
+    default:
+        return -ENOTTY;
+    }
+}
+
+WRAP(int, ioctl, int fd, unsigned long request, ...)
+{
+    NEXT(ioctl, int, int, unsigned long, ...);
+    unsigned cmd = request;
+    SimFile *file;
+    va_list ap;
+    void *arg;
+    long ret;
+
+    va_start(ap, request);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    if (!sim_enabled) {
+        return next(fd, request, arg);
+    }
+    if (cmd == KVM_CREATE_DEVICE && arg) {
+        int kvm = 0;
+        bool ours;
+
+        sim_lock();
+        ours = sim_kvm_create(fd, arg, &kvm);
+        sim_unlock();
+        if (ours) {
+            return fail(kvm);
+        }
+    }
+    if (!sim_fd_known(fd) && _IOC_TYPE(cmd) != VFIO_TYPE) {
+        return next(fd, request, arg);
+    }
+    sim_lock();
+    file = sim_file_get(fd);
+    if (!file && _IOC_TYPE(cmd) == VFIO_TYPE) {
+        file = sim_fd_learn(fd);
+    }
+    if (!file) {
+        sim_unlock();
+        return next(fd, request, arg);
+    }
+    sim_service_start();
+    ret = file_ioctl(file, cmd, arg);
+    sim_unlock();
+    return fail(ret);
+}
+
+/* True: the answer is in @ret */
+static bool device_rw(int fd, void *buf, size_t count, uint64_t pos,
+                      bool write, ssize_t *ret)
+{
+    SimFile *file;
+
+    if (!sim_fd_known(fd)) {
+        return false;
+    }
+    sim_lock();
+    file = sim_file_get(fd);
+    if (file) {
+        *ret = file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_CDEV ?
+               sim_device_rw(file, buf, count, pos, write) : -EINVAL;
+    }
+    sim_unlock();
+    if (file) {
+        *ret = fail(*ret);
+    }
+    return file != NULL;
+}
+
+#define WRAP_PREAD(name) \
+WRAP(ssize_t, name, int fd, void *buf, size_t count, off64_t pos) \
+{ \
+    NEXT(name, ssize_t, int, void *, size_t, off64_t); \
+    ssize_t ret; \
+    \
+    return device_rw(fd, buf, count, pos, false, &ret) ? ret : \
+           next(fd, buf, count, pos); \
+}
+
+WRAP_PREAD(pread)
+WRAP_PREAD(pread64)
+
+#define WRAP_PREAD_CHK(name) \
+WRAP(ssize_t, name, int fd, void *buf, size_t count, off64_t pos, \
+     size_t buflen) \
+{ \
+    NEXT(name, ssize_t, int, void *, size_t, off64_t, size_t); \
+    ssize_t ret; \
+    \
+    return count <= buflen && \
+           device_rw(fd, buf, count, pos, false, &ret) ? ret : \
+           next(fd, buf, count, pos, buflen); \
+}
+
+WRAP_PREAD_CHK(__pread_chk)
+WRAP_PREAD_CHK(__pread64_chk)
+
+#define WRAP_PWRITE(name) \
+WRAP(ssize_t, name, int fd, const void *buf, size_t count, off64_t pos) \
+{ \
+    NEXT(name, ssize_t, int, const void *, size_t, off64_t); \
+    ssize_t ret; \
+    \
+    return device_rw(fd, (void *)buf, count, pos, true, &ret) ? ret : \
+           next(fd, buf, count, pos); \
+}
+
+WRAP_PWRITE(pwrite)
+WRAP_PWRITE(pwrite64)
+
+#define WRAP_MMAP(name) \
+WRAP(void *, name, void *addr, size_t len, int prot, int flags, int fd, \
+     off64_t pos) \
+{ \
+    NEXT(name, void *, void *, size_t, int, int, int, off64_t); \
+    SimFile *file; \
+    void *p; \
+    int err = 0; \
+    \
+    if (fd >= 0 && !(flags & MAP_ANONYMOUS) && sim_fd_known(fd)) { \
+        sim_lock(); \
+        file = sim_file_get(fd); \
+        if (file) { \
+            p = MAP_FAILED; \
+            err = -ENODEV; \
+            if (file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_CDEV) { \
+                p = sim_device_mmap(file, addr, len, prot, flags, pos, &err); \
+            } \
+            sim_unlock(); \
+            fail(err); \
+            return p; \
+        } \
+        sim_unlock(); \
+    } \
+    p = next(addr, len, prot, flags, fd, pos); \
+    if ((flags & MAP_FIXED) && p != MAP_FAILED && sim_mmap_any()) { \
+        sim_lock(); \
+        sim_mmap_gone((uintptr_t)p, len); \
+        sim_unlock(); \
+    } \
+    return p; \
+}
+
+WRAP_MMAP(mmap)
+WRAP_MMAP(mmap64)
+
+WRAP(int, munmap, void *addr, size_t len)
+{
+    NEXT(munmap, int, void *, size_t);
+    int ret;
+
+    if (!sim_mmap_any()) {
+        return next(addr, len);
+    }
+    /* Under the lock, or another thread could get the range in between */
+    sim_lock();
+    ret = next(addr, len);
+    if (ret == 0) {
+        sim_mmap_gone((uintptr_t)addr, len);
+    }
+    sim_unlock();
+    return ret;
+}
+
+WRAP(int, close, int fd)
+{
+    NEXT(close, int, int);
+
+    fresh(fd);
+    return next(fd);
+}
+
+static int duplicated(int from, int to)
+{
+    if (to >= 0 && (sim_fd_known(from) || sim_fd_known(to))) {
+        sim_lock();
+        sim_fd_dup(from, to);
+        sim_unlock();
+    }
+    return to;
+}
+
+WRAP(int, dup, int fd)
+{
+    NEXT(dup, int, int);
+
+    return duplicated(fd, next(fd));
+}
+
+WRAP(int, dup2, int from, int to)
+{
+    NEXT(dup2, int, int, int);
+
+    return duplicated(from, next(from, to));
+}
+
+WRAP(int, dup3, int from, int to, int flags)
+{
+    NEXT(dup3, int, int, int, int);
+
+    return duplicated(from, next(from, to, flags));
+}
+
+#define WRAP_FCNTL(name) \
+WRAP(int, name, int fd, int cmd, ...) \
+{ \
+    NEXT(name, int, int, int, ...); \
+    va_list ap; \
+    void *arg; \
+    int ret; \
+    \
+    va_start(ap, cmd); \
+    arg = va_arg(ap, void *); \
+    va_end(ap); \
+    ret = next(fd, cmd, arg); \
+    if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) { \
+        duplicated(fd, ret); \
+    } \
+    return ret; \
+}
+
+WRAP_FCNTL(fcntl)
+WRAP_FCNTL(fcntl64)
+
+WRAP(int, close_range, unsigned first, unsigned last, int flags)
+{
+    NEXT(close_range, int, unsigned, unsigned, int);
+    unsigned fd;
+
+    if (sim_enabled && !(flags & (1u << 2))) {
+        for (fd = first; fd <= last && fd < 65536; fd++) {
+            fresh(fd);
+        }
+    }
+    if (!next) {
+        errno = ENOSYS;
+        return -1;
+    }
+    return next(first, last, flags);
+}
+
+WRAP(ssize_t, recvmsg, int fd, struct msghdr *msg, int flags)
+{
+    NEXT(recvmsg, ssize_t, int, struct msghdr *, int);
+    ssize_t ret = next(fd, msg, flags);
+    struct cmsghdr *c;
+
+    if (ret < 0 || !sim_enabled || !msg->msg_controllen) {
+        return ret;
+    }
+    for (c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        size_t i;
+
+        for (i = 0; c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+                    i < n; i++) {
+            int got;
+
+            memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            sim_lock();
+            sim_fd_forget(got);
+            sim_fd_learn(got);
+            sim_unlock();
+        }
+    }
+    return ret;
+}

@@ -1,0 +1,153 @@
+/*
+ * vfio-sim: what a test writes to ask for a fault or to set a knob
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+
+#define NUM(a) (sizeof(a) / sizeof((a)[0]))
+
+/* ioctls, in lower case without their VFIO_ or IOMMU_ prefix */
+static const char *const ioctl_ops[] = {
+    "get_api_version", "check_extension", "set_iommu", "iommu_get_info",
+    "iommu_map_dma", "iommu_unmap_dma", "group_get_status",
+    "group_set_container", "group_unset_container", "group_get_device_fd",
+    "device_get_info", "device_get_region_info", "device_get_irq_info",
+    "device_set_irqs", "device_reset", "device_get_pci_hot_reset_info",
+    "device_pci_hot_reset", "device_feature", "device_bind_iommufd",
+    "device_attach_iommufd_pt", "device_detach_iommufd_pt", "destroy",
+    "ioas_alloc", "ioas_allow_iovas", "ioas_copy", "ioas_iova_ranges",
+    "ioas_map", "ioas_map_file", "ioas_unmap", "option", "hwpt_alloc",
+    "get_hw_info", "ioas_change_process",
+};
+
+static const char *const region_ops[] = { "pread-", "pwrite-", "mmap-" };
+
+static const char *const region_names[] = {
+    "bar0", "bar1", "bar2", "bar3", "bar4", "bar5", "rom", "config", "vga",
+    "memory", "comp-regs",
+};
+
+static const char *const other_ops[] = { "open", "cxl-reset" };
+
+static const char *const knobs[SIM_KNOB__MAX] = {
+    [SIM_KNOB_HARDWARE_COMMITTED] = "hardware-committed",
+    [SIM_KNOB_VIABLE] = "viable",
+};
+
+/* "device_reset" and "reset" are the same */
+bool sim_op_is(const char *full, const char *name)
+{
+    static const char *const prefixes[] = { "device_", "group_", "iommu_" };
+    unsigned i;
+
+    if (!strcmp(full, name)) {
+        return true;
+    }
+    for (i = 0; i < NUM(prefixes); i++) {
+        size_t n = strlen(prefixes[i]);
+
+        if (!strncmp(full, prefixes[i], n) && !strcmp(full + n, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool known_op(const char *op)
+{
+    unsigned i, j;
+
+    for (i = 0; i < NUM(other_ops); i++) {
+        if (!strcmp(op, other_ops[i])) {
+            return true;
+        }
+    }
+    for (i = 0; i < NUM(ioctl_ops); i++) {
+        if (sim_op_is(ioctl_ops[i], op)) {
+            return true;
+        }
+    }
+    for (i = 0; i < NUM(region_ops); i++) {
+        size_t n = strlen(region_ops[i]);
+
+        for (j = 0; j < NUM(region_names) && !strncmp(op, region_ops[i], n);
+             j++) {
+            if (!strcmp(op + n, region_names[j])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool parse_number(const char *s, long min, long max, long *value)
+{
+    char *end;
+
+    errno = 0;
+    *value = strtol(s, &end, 0);
+    return *s && !*end && !errno && *value >= min && *value <= max;
+}
+
+const char *sim_fault_parse(const char *spec, SimFault *fault)
+{
+    char copy[128];
+    char *save, *op, *word;
+    long err = 0, count = -1;
+
+    if (snprintf(copy, sizeof(copy), "%s", spec) >= (int)sizeof(copy)) {
+        return "fault: too long";
+    }
+    op = strtok_r(copy, " ", &save);
+    if (!op || strlen(op) >= sizeof(fault->op) || !known_op(op)) {
+        return "fault: unknown operation; expected an ioctl's name as in "
+               "device_reset, pread-REGION, pwrite-REGION, mmap-REGION, "
+               "cxl-reset or open";
+    }
+    while ((word = strtok_r(NULL, " ", &save))) {
+        if (!strncmp(word, "errno=", 6)) {
+            if (!parse_number(word + 6, 1, 4095, &err)) {
+                return "fault: errno must be a number from 1 to 4095";
+            }
+        } else if (!strncmp(word, "count=", 6)) {
+            if (!parse_number(word + 6, 1, INT32_MAX, &count)) {
+                return "fault: count must be a positive number";
+            }
+        } else {
+            return "fault: expected OP errno=N [count=K]";
+        }
+    }
+    if (!err) {
+        return "fault: errno=N is missing";
+    }
+    fault->err = err;
+    fault->count = count;
+    snprintf(fault->op, sizeof(fault->op), "%s", op);
+    return NULL;
+}
+
+const char *sim_knob_parse(const char *spec, SimKnob *knob, bool *value)
+{
+    const char *eq = strchr(spec, '=');
+    unsigned i;
+    long n;
+
+    if (!eq || !parse_number(eq + 1, 0, 1, &n)) {
+        return "set: expected KNOB=0 or KNOB=1";
+    }
+    for (i = 0; i < SIM_KNOB__MAX; i++) {
+        if (strlen(knobs[i]) == (size_t)(eq - spec) &&
+            !strncmp(spec, knobs[i], eq - spec)) {
+            *knob = i;
+            *value = n;
+            return NULL;
+        }
+    }
+    return "set: unknown knob; there are hardware-committed and viable";
+}
