@@ -71,12 +71,10 @@ check: deps
 	@$(TOOL)check.py $(PARTS)
 parts:
 	@echo $(PARTS)
-check-unit check-qtest check-upstream: check-%: deps-test
+check-unit check-qtest check-upstream check-series: check-%: deps-test
 	@$(TOOL)check.py $*
 check-guest: deps-guest
 	@$(TOOL)check.py guest
-check-series: deps-test
-	@$(TOOL)check.py series-builds
 
 .PHONY: series
 series: deps-test

@@ -106,8 +106,7 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'qtest': (check_qtest, 900),
     'guest': (check_guest, 1200),
     'upstream': (tool('upstream.py'), 1200),
-    'series': (tool('series.py', 'check'), 300),
-    'series-builds': (tool('series.py', 'check', '--build'), 1800),
+    'series': (tool('series.py', 'check'), 1200),
 }
 
 

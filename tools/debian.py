@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import List
 
-from common import BUILD, Failure, tail
+from common import BUILD, Failure
 
 KEYRING = Path('/usr/share/keyrings/debian-archive-keyring.gpg')
 
@@ -91,13 +91,17 @@ def apt(options: List[str], *words: str, cwd: Path = BUILD) -> None:
     text = log.read_text(errors='replace')
     # apt-get update reports a failed download as a warning, with status 0.
     if status or (words[0] == 'update' and 'Failed to fetch' in text):
-        raise Failure(f'apt-get {" ".join(words)} failed. Is there a network?'
-                      f'\n{tail(log, 6)}')
+        why = [line for line in text.splitlines() if line[:2] in ('E:', 'W:')]
+        raise Failure(f'apt-get {words[0]} failed: '
+                      + (why[0][3:] if why else f'status {status}')
+                      + f'\n  (all of it: {log})')
 
 
 def fetch_tarball(what: str, suite: str, name: str, target: Path) -> None:
     """Put the upstream tarball of a source package into a directory."""
     options = root(suite, 'deb-src')
+    # A mirror that stands still will do: the tarball's own sum is checked.
+    options += ['-o', 'Acquire::Check-Valid-Until=false']
     apt(options, 'update')
     target.mkdir(parents=True, exist_ok=True)
     apt(options, 'source', '--download-only', '--tar-only', what, cwd=target)

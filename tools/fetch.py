@@ -83,16 +83,11 @@ def from_debian() -> Source:
 
 
 def from_site() -> Source:
-    vouched = os.environ.get('QEMU_SRC_SHA256')
-    if not vouched and pin.RELEASE_TARBALL not in pin.SHA256:
-        raise Failure('QEMU\'s own site was not asked: no checksum is known '
-                      f'for {pin.RELEASE_TARBALL}, and QEMU_SRC_SHA256 is '
-                      'not set')
     url = f'{pin.RELEASE_SITE}/{pin.RELEASE_TARBALL}'
     target = CACHE / pin.RELEASE_TARBALL
     partial = target.with_suffix('.part')
     CACHE.mkdir(parents=True, exist_ok=True)
-    say(f'fetching {url}')
+    say(f'fetching {url} (about 135 MB)')
     try:
         with urllib.request.urlopen(url, timeout=60) as reply, \
                 open(partial, 'wb') as out:

@@ -11,9 +11,11 @@ DEBIAN_TARBALL = 'qemu_10.2.2+ds.orig.tar.xz'
 RELEASE_TARBALL = 'qemu-10.2.2.tar.xz'
 RELEASE_SITE = 'https://download.qemu.org'
 
-# File name -> SHA-256 of what we have seen and built. A tarball with another
-# name or sum is taken only when the user vouches for it (QEMU_SRC_SHA256).
+# File name -> SHA-256. Debian's is the one this repository is built and tested
+# with; the release's is what many independent projects pin.
 SHA256 = {
     DEBIAN_TARBALL:
         'be05230fe47a6937cd29f28f562932c8125f9c93c2a82c625198f7a4aa601dfb',
+    RELEASE_TARBALL:
+        '784b296ff29c1417aa72323abcb2d2ea9ab9771724f577dcd785c3b04f21e176',
 }

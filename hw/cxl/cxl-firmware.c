@@ -20,6 +20,7 @@
 #include "hw/cxl/cxl_host.h"
 #include "hw/cxl/cxl_route.h"
 #include "hw/pci/pci_bus.h"
+#include "hw/pci/pcie_port.h"
 #include "hw/resettable.h"
 #include "system/reset.h"
 #include "trace.h"
@@ -126,56 +127,161 @@ static GArray *taken_ranges(CXLEndpoint *except)
     return taken;
 }
 
+/* What one decoder of a port is to do */
+typedef struct PortRange {
+    uint32_t *cache_mem;
+    PCIDevice *port;
+    uint64_t base;
+    uint64_t size;
+} PortRange;
+
+typedef struct PortPlan {
+    GArray *ranges;
+    CXLHDMRange *range;
+} PortPlan;
+
+static bool plan_port(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+{
+    PortPlan *plan = opaque;
+    PortRange entry = {
+        .cache_mem = cache_mem,
+        .port = port,
+        .base = plan->range->base,
+        .size = plan->range->size,
+    };
+
+    g_array_append_val(plan->ranges, entry);
+    return true;
+}
+
+static gint compare_port_ranges(gconstpointer a, gconstpointer b)
+{
+    const PortRange *ra = a, *rb = b;
+
+    if (ra->cache_mem != rb->cache_mem) {
+        return ra->cache_mem < rb->cache_mem ? -1 : 1;
+    }
+    return ra->base < rb->base ? -1 : ra->base > rb->base;
+}
+
+/* Decoders are committed in ascending order of their ranges */
+static void program_port(PortRange *entry, unsigned n)
+{
+    const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
+                         R_CXL_HDM_DECODER0_BASE_LO;
+    uint32_t *reg = entry->cache_mem + n * inc;
+
+    stl_le_p(reg + R_CXL_HDM_DECODER0_BASE_LO, entry->base);
+    stl_le_p(reg + R_CXL_HDM_DECODER0_BASE_HI, entry->base >> 32);
+    stl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_LO, entry->size);
+    stl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_HI, entry->size >> 32);
+    stl_le_p(reg + R_CXL_HDM_DECODER0_TARGET_LIST_LO,
+             PCIE_PORT(entry->port)->port);
+    stl_le_p(reg + R_CXL_HDM_DECODER0_CTRL,
+             R_CXL_HDM_DECODER0_CTRL_COMMIT_MASK |
+             R_CXL_HDM_DECODER0_CTRL_COMMITTED_MASK);
+    trace_cxl_firmware_port(entry->port->name, n, entry->base, entry->size);
+}
+
+/*
+ * Give each port one decoder for each run of neighbouring ranges behind the
+ * same port below it. Programs them if @commit.
+ */
+static bool program_ports(GArray *ranges, bool commit, Error **errp)
+{
+    unsigned n = 0;
+
+    g_array_sort(ranges, compare_port_ranges);
+    for (unsigned i = 0; i < ranges->len; i++) {
+        PortRange *entry = &g_array_index(ranges, PortRange, i);
+        PortRange *next = entry + 1;
+
+        if (i + 1 < ranges->len && next->cache_mem == entry->cache_mem &&
+            next->port == entry->port &&
+            next->base == entry->base + entry->size) {
+            next->base = entry->base;
+            next->size += entry->size;
+            continue;
+        }
+        if (pcie_find_port_by_pn(pci_get_bus(entry->port),
+                                 PCIE_PORT(entry->port)->port) !=
+            entry->port) {
+            error_setg(errp, "%s: another port has the same number: give each "
+                       "%s of a host bridge or switch its own port=",
+                       device_name(entry->port), entry->port->name);
+            return false;
+        }
+        if (n == CXL_HDM_DECODER_COUNT) {
+            error_setg(errp, "%s: firmware needs more than the %d HDM "
+                       "decoders above it: use another pxb-cxl, or leave "
+                       "devices to the guest with x-cxl-commit=guest",
+                       device_name(entry->port), CXL_HDM_DECODER_COUNT);
+            return false;
+        }
+        if (commit) {
+            program_port(entry, n);
+        }
+        n = i + 1 < ranges->len && next->cache_mem == entry->cache_mem ?
+            n + 1 : 0;
+    }
+    return true;
+}
+
 /*
  * Find a place for each endpoint that wants one, and @commit it there. One
  * that fails does not keep the next from its place.
  */
 static bool place_all(bool commit, Error **errp)
 {
-    GArray *taken = g_array_new(false, false, sizeof(CXLHDMRange));
-    GSList *endpoints = cxl_endpoints();
+    g_autoptr(GArray) taken = g_array_new(false, false, sizeof(CXLHDMRange));
+    g_autoptr(GArray) ports = g_array_new(false, false, sizeof(PortRange));
+    g_autoptr(GSList) endpoints = cxl_endpoints();
+    GSList *placed = NULL;
     Error *first = NULL;
 
     for (GSList *l = endpoints; l; l = l->next) {
-        CXLEndpoint *ep = l->data;
-        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
-        CXLHDMRange range = { .size = epc->memory_size(ep) };
+        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
+        CXLHDMRange range = { .size = epc->memory_size(l->data) };
+        PCIDevice *pdev = epc->pci_device(l->data);
+        PortPlan plan = { .ranges = ports, .range = &range };
         Error *err = NULL;
 
-        if (!epc->firmware_commits(ep)) {
+        if (!epc->firmware_commits(l->data)) {
             continue;
         }
-        if (find_place(ep, taken, &range.base, &err)) {
+        if (find_place(l->data, taken, &range.base, &err)) {
             g_array_append_val(taken, range);
-            if (commit) {
-                trace_cxl_firmware_place(epc->pci_device(ep)->name,
-                                         range.base, range.size);
-                epc->firmware_commit(ep, range.base, &err);
-            }
+            placed = g_slist_append(placed, l->data);
+            cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
+                                      plan_port, &plan);
         }
         error_propagate(&first, err);
     }
-    g_slist_free(endpoints);
-    g_array_free(taken, true);
+    if (!first) {
+        program_ports(ports, commit, &first);
+    }
+    for (unsigned i = 0; commit && i < taken->len; i++) {
+        CXLEndpoint *ep = g_slist_nth_data(placed, i);
+        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
+        CXLHDMRange *range = &g_array_index(taken, CXLHDMRange, i);
+        Error *err = NULL;
+
+        trace_cxl_firmware_place(epc->pci_device(ep)->name, range->base,
+                                 range->size);
+        epc->firmware_commit(ep, range->base, &err);
+        error_propagate(&first, err);
+    }
+    g_slist_free(placed);
     error_propagate(errp, first);
     return !first;
 }
 
-/* Can the endpoint be used where it is, whatever else there is? */
-static bool check_topology(CXLEndpoint *ep, Error **errp)
+/* Is there a window at all that is large enough? */
+static bool check_window(CXLEndpoint *ep, Error **errp)
 {
-    PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
     g_autoptr(GArray) none = g_array_new(false, false, sizeof(CXLHDMRange));
     uint64_t base;
 
-    if (CXL_ENDPOINT_GET_CLASS(ep)->firmware_commits(ep) &&
-        !cxl_route_is_pass_through(pdev)) {
-        error_setg(errp, "%s: firmware commits a device only directly below "
-                   "the one root port of its CXL host bridge: give it a "
-                   "pxb-cxl of its own, or leave its decoder to the guest "
-                   "with x-cxl-commit=guest", device_name(pdev));
-        return false;
-    }
     return find_place(ep, none, &base, errp);
 }
 
@@ -185,7 +291,7 @@ bool cxl_firmware_check(Error **errp)
     bool ok = true;
 
     for (GSList *l = endpoints; l && ok; l = l->next) {
-        ok = check_topology(l->data, errp);
+        ok = check_window(l->data, errp);
     }
     g_slist_free(endpoints);
     return ok && place_all(false, errp);
@@ -197,7 +303,7 @@ bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp)
     uint64_t base;
     bool ok;
 
-    if (!check_topology(ep, errp)) {
+    if (!check_window(ep, errp)) {
         return false;
     }
     if (!CXL_ENDPOINT_GET_CLASS(ep)->firmware_commits(ep)) {

@@ -61,19 +61,35 @@ static bool host_bridge_is_pass_through(PXBCXLDev *hb)
            pcie_count_ds_ports(host_bridge_bus(hb)) == 1;
 }
 
-bool cxl_route_is_pass_through(PCIDevice *pdev)
+bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
+                               CXLRouteDecoderFunc *func, void *opaque)
 {
-    PXBCXLDev *hb = cxl_route_host_bridge(pdev);
     PCIDevice *port = pci_bridge_get_device(pci_get_bus(pdev));
+    CXLComponentState *cstate;
 
-    return hb && pci_get_bus(port) == host_bridge_bus(hb) &&
-           host_bridge_is_pass_through(hb);
+    for (; !pci_bus_is_root(pci_get_bus(port));
+         port = pci_bridge_get_device(pci_get_bus(port))) {
+        PCIDevice *above = pci_bridge_get_device(pci_get_bus(port));
+
+        if (is_port(above, TYPE_CXL_USP)) {
+            cstate = cxl_usp_to_cstate(CXL_USP(above));
+            if (!func(cstate->crb.cache_mem_registers, port, opaque)) {
+                return false;
+            }
+        }
+    }
+    if (host_bridge_is_pass_through(hb)) {
+        return true;
+    }
+    cstate = cxl_get_hb_cstate(PCI_HOST_BRIDGE(hb->cxl_host_bridge));
+    return func(cstate->crb.cache_mem_registers, port, opaque);
 }
 
-/* Does the decoder of a host bridge or switch send all of @range to @port? */
-static bool decodes_to_port(uint32_t *cache_mem, const CXLHDMRange *range,
-                            PCIDevice *port)
+/* Does the decoder of a host bridge or switch send all of a range to @port? */
+static bool decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
+                            void *opaque)
 {
+    const CXLHDMRange *range = opaque;
     const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
                          R_CXL_HDM_DECODER0_BASE_LO;
     uint32_t cap = ldl_le_p(cache_mem + R_CXL_HDM_DECODER_CAPABILITY);
@@ -105,35 +121,6 @@ static bool decodes_to_port(uint32_t *cache_mem, const CXLHDMRange *range,
                                     extract32(list, 0, 8)) == port;
     }
     return false;
-}
-
-/* Returns NULL if all ports above @pdev decode @range to it, else which not */
-static const char *path_refuses(PCIDevice *pdev, PXBCXLDev *hb,
-                                const CXLHDMRange *range)
-{
-    PCIDevice *port = pci_bridge_get_device(pci_get_bus(pdev));
-    CXLComponentState *cstate;
-
-    for (; !pci_bus_is_root(pci_get_bus(port));
-         port = pci_bridge_get_device(pci_get_bus(port))) {
-        PCIDevice *above = pci_bridge_get_device(pci_get_bus(port));
-
-        if (is_port(above, TYPE_CXL_USP)) {
-            cstate = cxl_usp_to_cstate(CXL_USP(above));
-            if (!decodes_to_port(cstate->crb.cache_mem_registers, range,
-                                 port)) {
-                return "not decoded by a switch";
-            }
-        }
-    }
-    if (host_bridge_is_pass_through(hb)) {
-        return NULL;
-    }
-    cstate = cxl_get_hb_cstate(PCI_HOST_BRIDGE(hb->cxl_host_bridge));
-    if (!decodes_to_port(cstate->crb.cache_mem_registers, range, port)) {
-        return "not decoded by the host bridge";
-    }
-    return NULL;
 }
 
 bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb)
@@ -253,7 +240,7 @@ static CXLFixedWindow *wanted(CXLEndpoint *ep, unsigned n, CXLHDMRange *range)
     PCIDevice *pdev = epc->pci_device(ep);
     CXLFixedWindow *fw;
     PXBCXLDev *hb;
-    const char *why;
+    const char *why = NULL;
 
     if (!epc->get_decoder(ep, n, range)) {
         return NULL;
@@ -264,8 +251,8 @@ static CXLFixedWindow *wanted(CXLEndpoint *ep, unsigned n, CXLHDMRange *range)
         why = "no window";
     } else if (!epc->memory(ep)) {
         why = "memory not accessible";
-    } else {
-        why = path_refuses(pdev, hb, range);
+    } else if (!cxl_route_foreach_decoder(pdev, hb, decodes_to_port, range)) {
+        why = "not decoded by a port";
     }
     if (why) {
         trace_cxl_route_none(pdev->name, n, range->base, why);

@@ -20,21 +20,21 @@ from image import Image
 TOP = Path(__file__).resolve().parents[2]
 
 DEMO = [
-    Case('q35', 'firmware', 'legacy', 'cxl'),
-    Case('q35', 'guest', 'iommufd', 'plain'),
-    Case('virt', 'firmware', 'iommufd', 'cxl'),
-    Case('virt', 'guest', 'legacy', 'plain'),
+    Case('q35', 'firmware', 'legacy', 'plain'),
+    Case('q35', 'guest', 'iommufd', 'cxl', bridge=True),
+    Case('virt', 'firmware', 'iommufd', 'plain'),
+    Case('virt', 'guest', 'legacy', 'cxl', bridge=True),
 ]
 
 CHECK = [
-    Case('q35', 'firmware', 'legacy', 'cxl'),
-    Case('q35', 'guest', 'legacy', 'plain', smp=2),
+    Case('q35', 'firmware', 'legacy', 'plain'),
     Case('q35', 'firmware', 'iommufd', 'plain', topology='B'),
-    Case('q35', 'guest', 'iommufd', 'cxl', topology='C'),
-    Case('virt', 'firmware', 'legacy', 'cxl', topology='C'),
-    Case('virt', 'guest', 'legacy', 'plain', topology='B'),
-    Case('virt', 'firmware', 'iommufd', 'cxl'),
-    Case('virt', 'guest', 'iommufd', 'plain', smp=2),
+    Case('q35', 'guest', 'legacy', 'cxl', topology='C', bridge=True),
+    Case('q35', 'guest', 'iommufd', 'plain', smp=2),
+    Case('virt', 'firmware', 'legacy', 'plain', topology='C'),
+    Case('virt', 'firmware', 'iommufd', 'none'),
+    Case('virt', 'guest', 'legacy', 'plain', topology='B', smp=2),
+    Case('virt', 'guest', 'iommufd', 'cxl', bridge=True),
 ]
 
 
@@ -87,7 +87,8 @@ def report(result: Result) -> None:
     line('guest', f'Linux {result.boot.get("kernel", "?")}, '
          f'{result.seconds:.1f} s from start to power-off')
     line('topology', f'fixed window {base} ({size_text(size)}) -> pxb-cxl '
-         f'(bus 12) -> cxl-rp -> {result.value("device", "bdf")}')
+         f'(bus 12{", with a decoder" if case.bridge else ", pass-through"}) '
+         f'-> cxl-rp -> {result.value("device", "bdf")}')
     line('decoder', f'GPA {result.value("decoder", "gpa")}, '
          f'{size_text(result.value("decoder", "size"))}{lock}')
     if rates:

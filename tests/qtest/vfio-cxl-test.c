@@ -617,9 +617,37 @@ static void test_refused_on(gconstpointer data)
             "no way to use its memory");
     refused(data, "--fault='" HOST " mmap-memory errno=12'",
             CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map its memory");
+    /* Two ports of one number: only the first could be reached */
     refused(data, "", CXL_BRIDGE
-            " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1"
-            CXL_WINDOW, ",bus=rp0", "x-cxl-commit=guest");
+            " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0"
+            CXL_WINDOW, ",bus=rp1", "its own port=");
+}
+
+/*
+ * Firmware programs what decodes between window and device
+ */
+static void test_firmware_path(gconstpointer data)
+{
+    static const char *const topologies[] = {
+        " -device pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12,hdm_for_passthrough=on"
+        " -device cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0,port=0" CXL_WINDOW,
+        " -device pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12"
+        " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0,addr=1"
+        " -device cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0,port=5,addr=0"
+        CXL_WINDOW,
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(topologies); i++) {
+        CXLMachine *m = cxl_machine_start(vfio_sim_start("--memory=512M"),
+                                          topologies[i],
+                                          backend_is_iommufd(data), "");
+
+        assert_firmware_committed(m, 2 * M256);
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+        assert_firmware_committed(m, 2 * M256);
+        cxl_machine_stop(m);
+    }
 }
 
 /*
@@ -776,6 +804,7 @@ int main(int argc, char **argv)
     add("plain-topology", test_plain_topology);
     add("refused-windows", test_refused_windows);
     add("refused-on", test_refused_on);
+    add("firmware-path", test_firmware_path);
     add("path", test_path);
     add("dma", test_dma);
     add("msix-high-vector", test_msix_high_vector);

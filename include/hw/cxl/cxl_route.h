@@ -65,13 +65,24 @@ struct CXLEndpointClass {
  */
 PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev);
 
+typedef bool CXLRouteDecoderFunc(uint32_t *cache_mem, PCIDevice *port,
+                                 void *opaque);
+
 /**
- * cxl_route_is_pass_through() - Is there no decoder between window and device?
- * @pdev: a device below a CXL host bridge
+ * cxl_route_foreach_decoder() - Visit the HDM decoders above a device
+ * @pdev: the device
+ * @hb: its host bridge
+ * @func: called with the CXL.cache/mem registers of each switch and of the
+ *        host bridge, and the port there that leads to the device
+ * @opaque: passed to @func
  *
- * CXL r3.1 Section 8.2.4.20: a host bridge with one root port needs none.
+ * A host bridge with one root port decodes nothing (CXL r3.1 Section
+ * 8.2.4.20) and is not visited, unless it was told to.
+ *
+ * Returns: false as soon as @func does
  */
-bool cxl_route_is_pass_through(PCIDevice *pdev);
+bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
+                               CXLRouteDecoderFunc *func, void *opaque);
 
 /**
  * cxl_window_serves() - Can a device below @hb be mapped in window @fw?
@@ -123,6 +134,8 @@ void cxl_firmware_init(void);
 /**
  * cxl_firmware_check() - Will all endpoints find their place?
  * @errp: which will not, and which option would help
+ *
+ * Enough room in windows, and enough decoders in the ports.
  */
 bool cxl_firmware_check(Error **errp);
 
