@@ -104,6 +104,11 @@ bool cxl_hdm_is_committed(const CXLHDM *hdm, unsigned n, CXLHDMRange *range)
     return true;
 }
 
+bool cxl_hdm_is_locked(const CXLHDM *hdm, unsigned n)
+{
+    return n < hdm->count && is_locked(&hdm->decoder[n]);
+}
+
 bool cxl_hdm_get(const CXLHDM *hdm, unsigned n, CXLHDMRange *range)
 {
     if (!FIELD_EX32(hdm->global_control, CXL_HDM_DECODER_GLOBAL_CONTROL,
@@ -199,7 +204,10 @@ static void write_ctrl(CXLHDM *hdm, unsigned n, uint32_t value)
     if (is_committed(d)) {
         if (value & CTRL_FIELD(COMMIT)) {
             /* A committed decoder keeps its configuration, but can be locked */
-            d->ctrl |= value & CTRL_FIELD(LOCK_ON_COMMIT);
+            if (value & CTRL_FIELD(LOCK_ON_COMMIT)) {
+                d->ctrl |= CTRL_FIELD(LOCK_ON_COMMIT);
+                hdm->ops->update(hdm->opaque);
+            }
             return;
         }
         d->ctrl = value & CTRL_WRITABLE;

@@ -26,7 +26,7 @@ static const VFIOCXLKernel kernel_v2 = {
     .name = "v2",
     .region_type = TYPE_1E98,
     .traps_block = true,
-    .hides_lock = true,
+    .wants_gpa = true,
 };
 
 static const VFIOCXLKernel kernel_v3 = {
@@ -394,7 +394,7 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
     }
     info->host_only = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, TYPE);
     info->locked = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT) ||
-                   (info->kernel->hides_lock && !base_lo && !base_hi);
+                   (info->kernel->wants_gpa && !base_lo && !base_hi);
     return true;
 }
 
@@ -676,4 +676,39 @@ bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
                            info->hdm_offset + HDM_OFFSET(0_CTRL), &ctrl, errp);
     restore_memory_space(vbasedev, command);
     return FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED);
+}
+
+static bool write_decoder(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                          unsigned reg, uint32_t value)
+{
+    unsigned offset = info->hdm_offset + reg - info->registers_offset;
+
+    value = cpu_to_le32(value);
+    return vbasedev->io_ops->region_write(vbasedev, info->registers_region,
+                                          offset, sizeof(value), &value,
+                                          false) == sizeof(value);
+}
+
+bool vfio_cxl_write_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                         uint64_t base, bool lock)
+{
+    uint32_t ctrl;
+
+    if (!vfio_cxl_read_register(vbasedev, info,
+                                info->hdm_offset + HDM_OFFSET(0_CTRL), &ctrl,
+                                NULL)) {
+        return false;
+    }
+    /* A locked view takes nothing but the end of the lock */
+    if (FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT)) {
+        ctrl = FIELD_DP32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT, 0);
+        if (!write_decoder(vbasedev, info, HDM_OFFSET(0_CTRL), ctrl)) {
+            return false;
+        }
+    }
+    return write_decoder(vbasedev, info, HDM_OFFSET(0_BASE_LO), base) &&
+           write_decoder(vbasedev, info, HDM_OFFSET(0_BASE_HI), base >> 32) &&
+           (!lock || write_decoder(vbasedev, info, HDM_OFFSET(0_CTRL),
+                                   FIELD_DP32(ctrl, CXL_HDM_DECODER0_CTRL,
+                                              LOCK_ON_COMMIT, 1)));
 }

@@ -19,14 +19,14 @@
  * @traps_block: the whole component register block cannot be mapped, and no
  *               access to it through the BAR is safe; otherwise only the
  *               HDM decoder capability is special
- * @hides_lock: the kernel clears LOCK and the base of a decoder that was
- *              locked, so that the user can set them
+ * @wants_gpa: the kernel keeps a view of decoder 0 for its user: it clears
+ *             LOCK and the base of a locked decoder, and the user sets them
  */
 typedef struct VFIOCXLKernel {
     const char *name;
     uint32_t region_type;
     bool traps_block;
-    bool hides_lock;
+    bool wants_gpa;
 } VFIOCXLKernel;
 
 /**
@@ -94,6 +94,18 @@ bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
  */
 bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
                              Error **errp);
+
+/**
+ * vfio_cxl_write_view() - Keep the kernel's view of decoder 0 in step
+ * @vbasedev: the device
+ * @info: its description, of a kernel that @wants_gpa
+ * @base: guest physical address of decoder 0, 0 if it is not committed
+ * @lock: the guest's decoder is locked
+ *
+ * Returns: false if the kernel did not take it
+ */
+bool vfio_cxl_write_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                         uint64_t base, bool lock);
 
 /**
  * vfio_cxl_find_block() - Find the component registers by the Register Locator

@@ -60,6 +60,9 @@ enum {
  * @memory: the same for the guest
  * @scratch: @mmap is not the device's memory now, see set_backing()
  * @blocked: VFIO_CXL_IN_RESET etc.
+ * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
+ * @view_lock: locked
+ * @view_base: guest physical address
  */
 struct VFIOCXL {
     Object parent_obj;
@@ -81,6 +84,9 @@ struct VFIOCXL {
     MemoryRegion memory;
     bool scratch;
     unsigned blocked;
+    bool view_known;
+    bool view_lock;
+    uint64_t view_base;
 };
 
 static const char *name_of(VFIOCXL *cxl)
@@ -142,11 +148,29 @@ static void set_backing(VFIOCXL *cxl, bool scratch)
     cxl->scratch = scratch;
 }
 
+/* Some kernels want to know where the guest has decoder 0 */
+static void update_view(VFIOCXL *cxl, uint64_t base)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    bool lock = cxl_hdm_is_locked(&cxl->hdm, 0);
+
+    if (!cxl->info.kernel->wants_gpa || cxl->blocked & VFIO_CXL_IN_RESET ||
+        (cxl->view_known && cxl->view_base == base &&
+         cxl->view_lock == lock)) {
+        return;
+    }
+    cxl->view_known = vfio_cxl_write_view(vbasedev, &cxl->info, base, lock);
+    cxl->view_base = base;
+    cxl->view_lock = lock;
+    trace_vfio_cxl_view(name_of(cxl), base, lock, cxl->view_known);
+}
+
 static void update(VFIOCXL *cxl)
 {
     CXLHDMRange range = { };
 
     cxl_hdm_is_committed(&cxl->hdm, 0, &range);
+    update_view(cxl, range.base);
     vfio_cxl_dvsec_set_base(cxl->vdev, &cxl->dvsecs, range.base);
     if (is_open(cxl)) {
         set_backing(cxl, false);
@@ -168,6 +192,8 @@ static void block_memory(VFIOCXL *cxl, unsigned reason)
 static void check_host(VFIOCXL *cxl)
 {
     Error *err = NULL;
+
+    cxl->view_known = false;
 
     if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
         cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;

@@ -231,6 +231,23 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
     siglongjmp(fault_env, sig);
 }
 
+/* An access to where nothing is: a bus error on arm64, and not on x86 */
+static bool access_faults(void (*access)(void *), void *opaque)
+{
+    sigjmp_buf saved;
+    bool faulted;
+
+    memcpy(&saved, &fault_env, sizeof(saved));
+    faulted = sigsetjmp(fault_env, 1);
+    if (!faulted) {
+        fault_armed = 1;
+        access(opaque);
+    }
+    memcpy(&fault_env, &saved, sizeof(saved));
+    fault_armed = 1;
+    return faulted;
+}
+
 static void run_check(const char *name, void (*check)(const char *name))
 {
     int sig = sigsetjmp(fault_env, 1);
@@ -763,6 +780,29 @@ static bool check_committed(const char *name)
     return true;
 }
 
+/* The host's own address of the memory is not the guest's business */
+static void check_hidden(const char *name)
+{
+    uint64_t hpa = VFIO_SIM_HPA(get32(dev.regs + VFIO_SIM_REG_INDEX));
+    uint32_t offset;
+
+    for (offset = 0; offset < 4096; offset += 4) {
+        if (cfg_read(offset, 4) == hpa >> 32) {
+            fail(name, "0x%" PRIx64 " shows in configuration space at 0x%x",
+                 hpa, offset);
+            return;
+        }
+    }
+    for (offset = 0; offset < VFIO_SIM_BLOCK_SIZE; offset += 4) {
+        if (get32(dev.bar0 + dev.block_offset + offset) == hpa >> 32) {
+            fail(name, "0x%" PRIx64 " shows in the component block at 0x%x",
+                 hpa, offset);
+            return;
+        }
+    }
+    ok(name, "%s", "configuration space, component block");
+}
+
 static void check_lock(const char *name)
 {
     uint64_t base = hdm_pair(HDM_BASE_LO);
@@ -1270,10 +1310,23 @@ static void check_rates(const char *name)
 /* ------------------------------------------------------------------ */
 /* Decommit and recommit elsewhere; leaves the decoder committed */
 
+static uint8_t *volatile place;
+
+static void read_place(void *opaque)
+{
+    *(uint64_t *)opaque = get64(place);
+}
+
+static void write_place(void *opaque)
+{
+    set64(place, 0);
+}
+
 static void check_recommit(const char *name)
 {
     uint64_t dpa = 0x3000, mark = mix(0x5ec0);
-    uint64_t old = dev.gpa, there;
+    bool read_fault, write_fault;
+    uint64_t old = dev.gpa, val;
     uint32_t ctrl;
 
     if (opt_bridge || windows[0].size < dev.size + 2 * HDM_GRAIN) {
@@ -1281,7 +1334,8 @@ static void check_recommit(const char *name)
              "the window has no second place");
         return;
     }
-    set64(dev.window + dpa, mark);
+    place = dev.window + dpa;
+    set64(place, mark);
     barrier();
     if (!decommit()) {
         fail(name, "COMMITTED stays set, ctrl=0x%08x",
@@ -1293,12 +1347,13 @@ static void check_recommit(const char *name)
              dvsec_range(DVD_RANGE1_BASE_HI, NULL));
         return;
     }
-    there = get64(dev.window + dpa);
-    if (there == mark) {
+    val = 0;
+    read_fault = access_faults(read_place, &val);
+    if (!read_fault && val == mark) {
         fail(name, "%s", "memory is still there after decommit");
         return;
     }
-    set64(dev.window + dpa, 0);
+    write_fault = access_faults(write_place, NULL);
     if (peek(dpa) != mark) {
         fail(name, "%s", "a write after decommit reached the device");
         return;
@@ -1317,7 +1372,9 @@ static void check_recommit(const char *name)
              get64(dev.window + dpa));
         return;
     }
-    ok(name, "gpa=0x%" PRIx64 " uncommitted-read=0x%" PRIx64, dev.gpa, there);
+    ok(name, "gpa=0x%" PRIx64 " uncommitted-read=%s uncommitted-write=%s",
+       dev.gpa, read_fault ? "fault" : val == ~0ull ? "ones" : val ? "other" :
+       "zero", write_fault ? "fault" : "ignored");
 }
 
 /* ------------------------------------------------------------------ */
@@ -1648,7 +1705,7 @@ static void usage(void)
          "          [--seed=TEXT] [--no-peer] [--bridge]\n"
          "mode guest commits decoder 0 itself; with --bridge there is a decoder in\n"
          "the host bridge too, which it then programs.\n"
-         "actions: bar lock token peek patterns unaligned whole rates dma\n"
+         "actions: bar hidden lock token peek patterns unaligned whole rates dma\n"
          "         intx msix recommit signature");
 }
 
@@ -1721,6 +1778,9 @@ int main(int argc, char **argv)
     }
     if (!check_committed("decoder")) {
         finish();
+    }
+    if (wanted("hidden")) {
+        run_check("hpa-hidden", check_hidden);
     }
     if (wanted("lock") && !guest_mode) {
         run_check("lock", check_lock);

@@ -6,11 +6,12 @@
 """Prepare guests, show what they can do, and test with them."""
 
 import argparse
+import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, TextIO
+from typing import Any, Dict, List, Optional, TextIO
 
 from boot import MACHINES, Case, Harness, Result, tail
 from debian import GuestError, say
@@ -115,15 +116,47 @@ def report(result: Result) -> None:
     print(flush=True)
 
 
+def outline(node: Any, depth: int = 0) -> List[str]:
+    """A short tree of what 'cxl list' gave as JSON."""
+    lines = []
+    kinds = ('bus', 'port', 'endpoint', 'decoder', 'region')
+    for item in node if isinstance(node, list) else [node]:
+        # An object's own name is its first member
+        kind = next(iter(item))
+        if kind not in kinds:
+            continue
+        text = f'{"  " * depth}{item[kind]}'
+        for key, label in (('host', 'on'), ('resource', 'at'), ('size', ''),
+                           ('decode_state', ''), ('region', 'for')):
+            value = item.get(key)
+            if value and key != kind:
+                text += f' {label} {value}' if label else f' {value}'
+        if 'memdev' in item and isinstance(item['memdev'], dict):
+            text += f' = {item["memdev"]["host"]}'
+        targets = [t.get('target', '') for t in item.get('targets', [])]
+        if targets:
+            text += ' -> ' + ', '.join(targets)
+        lines.append(text)
+        for key, value in item.items():
+            if ':' in key and isinstance(value, list):
+                lines += outline(value, depth + 1)
+    return lines
+
+
 def show_topology(result: Result) -> None:
     """The kernel's own view of the topology."""
     lines = result.blocks.get('cxl-list')
-    if lines:
-        print("The kernel's own view (cxl list) on " + result.case.machine
-              + ':')
-        for text in lines:
-            print('  ' + text)
-        print(flush=True)
+    if not lines:
+        return
+    try:
+        lines = outline(json.loads('\n'.join(lines)))
+    except (ValueError, TypeError, StopIteration):
+        pass
+    print("The guest kernel's own view (cxl list) on "
+          f'{result.case.machine}:')
+    for text in lines:
+        print('  ' + text)
+    print(flush=True)
 
 
 def demo(harness: Harness, cases: List[Case]) -> int:

@@ -27,20 +27,29 @@ static CXLMachine *start(gconstpointer data, const char *sim_options,
                              properties);
 }
 
-static uint64_t host_hpa(CXLMachine *m)
+/* A register of decoder 0: "hdm" is the kernel's copy, or "hardware" */
+static uint64_t host_decoder(CXLMachine *m, const char *which,
+                             const char *reg)
 {
     QObject *devices = vfio_sim_command(m->sim, "devices");
     QDict *dict = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
-    uint64_t hpa;
+    uint64_t value;
 
-    hpa = qnum_get_uint(qobject_to(QNum,
-              qdict_get(qdict_get_qdict(dict, "hardware"), "base")));
+    value = qnum_get_uint(qobject_to(QNum,
+                qdict_get(qdict_get_qdict(dict, which), reg)));
     qobject_unref(devices);
+    return value;
+}
+
+static uint64_t host_hpa(CXLMachine *m)
+{
+    uint64_t hpa = host_decoder(m, "hardware", "base");
+
     g_assert_cmphex(hpa, !=, 0);
     return hpa;
 }
 
-/* Number of entries in the log of writes with @region; the log is emptied */
+/* Writes to regions whose name begins so since the last call */
 static unsigned writes_to(CXLMachine *m, const char *region)
 {
     QList *log = qobject_to(QList,
@@ -51,7 +60,7 @@ static unsigned writes_to(CXLMachine *m, const char *region)
     QLIST_FOREACH_ENTRY(log, entry) {
         QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
 
-        count += !strcmp(qdict_get_str(dict, "region"), region);
+        count += g_str_has_prefix(qdict_get_str(dict, "region"), region);
     }
     qobject_unref(log);
     qobject_unref(vfio_sim_command(m->sim, "writes " HOST " clear"));
@@ -323,6 +332,43 @@ static void test_host_decoder_lost(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* The v2 kernel's own view of the decoder follows the guest's */
+static void test_view(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=512M", "");
+
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, hdm_base(m, 0));
+        g_assert_cmphex(host_decoder(m, "hdm", "ctrl"), ==,
+                        hdm_read(m, HDM_CTRL(0)));
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+    }
+    cxl_machine_stop(m);
+
+    m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, 0);
+    g_assert_true(hdm_commit(m, m->window + M256, M256));
+    g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, m->window + M256);
+    g_assert_cmphex(host_decoder(m, "hdm", "ctrl") & HDM_LOCK, ==, 0);
+    g_assert_true(hdm_commit(m, m->window, M256));
+    g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, m->window);
+    hdm_write(m, HDM_CTRL(0), 0);
+    g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, 0);
+    g_assert_true(hdm_commit(m, m->window, M256));
+    hdm_write(m, HDM_CTRL(0), HDM_COMMIT | HDM_LOCK);
+    g_assert_cmphex(host_decoder(m, "hdm", "ctrl") & HDM_LOCK, ==, HDM_LOCK);
+    /* A lock in the kernel's view does not outlive the guest's */
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, 0);
+    g_assert_cmphex(host_decoder(m, "hdm", "ctrl") & HDM_LOCK, ==, 0);
+    /* Nothing of this touched the physical decoder */
+    g_assert_cmphex(host_decoder(m, "hardware", "ctrl"), ==,
+                    HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
+    cxl_machine_stop(m);
+}
+
 /*
  * The component BAR
  */
@@ -330,6 +376,8 @@ static void check_overlay(CXLMachine *m, bool plain)
 {
     uint64_t block = m->block - m->bar0;
     unsigned n;
+
+    writes_to(m, "");
 
     /* Outside the block: the device's own memory, directly */
     for (uint64_t off = 0; off < VFIO_SIM_BAR0_SIZE; off += 0x7f8) {
@@ -386,8 +434,7 @@ static void check_overlay(CXLMachine *m, bool plain)
     }
 
     /* Nothing of that got to the hardware */
-    g_assert_cmpuint(writes_to(m, "bar0"), ==, 0);
-    g_assert_cmpuint(writes_to(m, "comp-regs"), ==, 0);
+    g_assert_cmpuint(writes_to(m, ""), ==, 0);
 }
 
 static void test_overlay(gconstpointer data)
@@ -405,7 +452,7 @@ static void test_overlay(gconstpointer data)
         g_assert_cmphex(qtest_readq(m->qts,
                                     m->bar0 + (i == 1 ? 0x20000 : 0x8)),
                         ==, 42);
-        g_assert_cmpuint(writes_to(m, "bar0"), ==, 0);
+        g_assert_cmpuint(writes_to(m, ""), ==, 0);
         cxl_machine_stop(m);
     }
 }
@@ -796,6 +843,7 @@ int main(int argc, char **argv)
     add("gates", test_gates);
     add("flr", test_flr);
     add("host-decoder-lost", test_host_decoder_lost);
+    add("view", test_view);
     add("overlay", test_overlay);
     add("no-hpa", test_no_hpa);
     add("dvsec", test_dvsec);

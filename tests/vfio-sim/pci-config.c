@@ -115,6 +115,9 @@ static void fill_ext_caps(SimDevice *dev, uint8_t *c)
     sim_st32(d + 0x1c, (uint32_t)dev->mem_size | 3);
     sim_st32(d + 0x20, hpa >> 32);
     sim_st32(d + 0x24, hpa);
+    /* Firmware may leave an address in a range that has no size */
+    sim_st32(d + 0x30, hpa >> 32);
+    sim_st32(d + 0x34, hpa);
 
     ext_cap(c, SIM_ECAP_VSEC, PCI_EXT_CAP_ID_VNDR, 1, SIM_ECAP_LOCATOR);
     sim_st32(c + SIM_ECAP_VSEC + 4, 0x0001 | 1 << 16 | 0x18 << 20);

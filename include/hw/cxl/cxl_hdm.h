@@ -36,8 +36,8 @@ typedef struct CXLHDMRange {
  * @check: may decoder @n be committed with @range? Called after the rules of
  *         the block itself have been found to hold. Returns false and sets
  *         @errp if not.
- * @update: a decoder was committed or decommitted, or HDM Decoder Enable
- *          changed.
+ * @update: a decoder was committed, locked or decommitted, or HDM Decoder
+ *          Enable changed.
  */
 typedef struct CXLHDMOps {
     bool (*check)(void *opaque, unsigned n, const CXLHDMRange *range,
@@ -137,6 +137,13 @@ bool cxl_hdm_get(const CXLHDM *hdm, unsigned n, CXLHDMRange *range);
  * @range: if not NULL, set if the function returns true
  */
 bool cxl_hdm_is_committed(const CXLHDM *hdm, unsigned n, CXLHDMRange *range);
+
+/**
+ * cxl_hdm_is_locked() - Is decoder @n committed and locked?
+ * @hdm: the block
+ * @n: the decoder
+ */
+bool cxl_hdm_is_locked(const CXLHDM *hdm, unsigned n);
 
 /**
  * cxl_hdm_commit() - What firmware does: program decoder @n, commit, enable
