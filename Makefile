@@ -27,9 +27,11 @@ help:
 ##   make discard         drop edits in the tree; FILE=PATH for one file
 ##   make check-unit      unit tests, and tests of the tools
 ##   make check-qtest     qtests with vfio-sim
+##   make check-fuzz      the reader of the kernel's interface, a million replies
 ##   make check-guest     real guests
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
 ##   make check-series    is series/ complete; does each step compile
+##   make fuzz            10 million replies, or RUNS=
 ##   make series          write a mailable series to build/series; V=2 ...
 ##   make deps            install (or name) the Debian packages needed
 ##   make clean           remove what was built; downloads stay
@@ -65,16 +67,20 @@ run: deps-guest build
 	@$(GUEST) prepare
 	@$(GUEST) demo
 
-.PHONY: check parts check-unit check-qtest check-guest check-upstream check-series
-PARTS = unit qtest series guest upstream
+.PHONY: check parts check-unit check-qtest check-fuzz check-guest check-upstream check-series
+PARTS = unit qtest fuzz series guest upstream
 check: deps
 	@$(TOOL)check.py $(PARTS)
 parts:
 	@echo $(PARTS)
-check-unit check-qtest check-upstream check-series: check-%: deps-test
+check-unit check-qtest check-fuzz check-upstream check-series: check-%: deps-test
 	@$(TOOL)check.py $*
 check-guest: deps-guest
 	@$(TOOL)check.py guest
+
+.PHONY: fuzz
+fuzz: deps-test
+	@$(TOOL)fuzz.py $(or $(RUNS),10000000)
 
 .PHONY: series
 series: deps-test

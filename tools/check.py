@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make check and its parts: run tests, keep their results as TAP, count.
 
-check.py PART...             runs parts (unit qtest guest upstream series)
+check.py PART...             runs parts (unit qtest fuzz guest upstream series)
 check.py --summary PART...   counts what the last run of these parts gave
 """
 
@@ -95,6 +95,10 @@ def check_guest(results: Path) -> None:
     run_program([*harness, 'check', '--tap', str(results)], 'the guest tests')
 
 
+def check_fuzz(results: Path) -> None:
+    tool('fuzz.py', '1000000', str(results))(results)
+
+
 def tool(name: str, *words: str) -> Callable[[Path], None]:
     command = [sys.executable, str(ROOT / 'tools' / name), *words]
     return lambda results: run_program(command, name)
@@ -104,6 +108,7 @@ def tool(name: str, *words: str) -> Callable[[Path], None]:
 PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'unit': (check_unit, 1500),
     'qtest': (check_qtest, 900),
+    'fuzz': (check_fuzz, 300),
     'guest': (check_guest, 1200),
     'upstream': (tool('upstream.py'), 1200),
     'series': (tool('series.py', 'check'), 1200),

@@ -8,11 +8,17 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import assemble
+import check
 import discard
 import fetch
 import ours
 import patch
 import refresh
+import runtests
+import series
+import tap
+import upstream
 from assemble import Tree
 from common import Failure
 
@@ -33,6 +39,10 @@ class Fixture(unittest.TestCase):
         self.write(self.root / '.gitignore', '/build/\n')
         self.write(self.root / 'hw/new.c', 'ours\n')
         subprocess.run(['git', 'init', '-q', str(self.root)], check=True)
+        for module in (assemble, refresh, series):
+            quiet = mock.patch.object(module, 'say')
+            quiet.start()
+            self.addCleanup(quiet.stop)
 
     @staticmethod
     def write(path: Path, text: str) -> None:
@@ -231,6 +241,115 @@ class TestFetch(Fixture):
         with mock.patch.dict(os.environ, {'QEMU_SRC': str(self.pristine)}):
             with self.assertRaisesRegex(Failure, '9.0.0'):
                 fetch.from_user()
+
+
+class TestSeries(Fixture):
+    def entry(self, name: str, *files: str) -> None:
+        self.write(self.root / 'series' / name,
+                   '# remark\nhw: do ' + name + '\n\nBecause.\n\nFiles:\n'
+                   + ''.join(file + '\n' for file in files))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tree().assemble()
+        self.edit(9, 'nine\n')
+        refresh.refresh(self.tree(), 'hw/pci.c.fix.patch')
+        self.tree().assemble()
+        self.edit(10, 'ten\n')
+        refresh.refresh(self.tree())
+        self.entry('01-fix', 'hw/pci.c.fix.patch')
+        self.entry('02-new', 'hw/new.c', 'hw/pci.c.patch')
+        self.write(self.root / 'series/cover-letter', '# x\nhw: all\n\nIt is.\n')
+
+    def series(self) -> series.Series:
+        return series.Series(self.pristine, self.root / 'build/series',
+                             self.root)
+
+    def test_complete(self) -> None:
+        self.assertEqual(self.series().complaints(), [])
+
+    def test_listed_twice(self) -> None:
+        self.entry('03-more', 'hw/*.c')
+        self.assertEqual(self.series().complaints(),
+                         ['hw/new.c is in 02-new and 03-more'])
+
+    def test_not_listed(self) -> None:
+        self.write(self.root / 'hw/other.c', 'ours\n')
+        self.assertEqual(self.series().complaints(),
+                         ['hw/other.c is in no commit'])
+
+    def test_listed_but_not_there_or_local(self) -> None:
+        self.entry('03-more', 'hw/gone.c', 'series/local')
+        said = self.series().complaints()
+        self.assertEqual(len(said), 2)
+        self.assertIn('hw/gone.c, which does not exist', said[0])
+        self.assertIn('series/local, which stays local', said[1])
+
+    def test_mails(self) -> None:
+        made = self.series()
+        made.start()
+        for commit in made.commits:
+            made.make(commit)
+        self.assertEqual(made.differences(), [])
+        cover, fix, new = made.mail(3)
+        self.assertTrue(fix.name.startswith('v3-0001-'), fix.name)
+        self.assertIn('[PATCH v3 0/2] hw: all', cover.read_text())
+        self.assertIn('+nine', fix.read_text())
+        self.assertNotIn('+ten', fix.read_text())
+        self.assertIn('Signed-off-by: ', new.read_text())
+        self.assertNotIn('remark', fix.read_text())
+
+    def test_commit_order_matters(self) -> None:
+        self.entry('01-fix', 'hw/pci.c.patch')
+        self.entry('02-new', 'hw/new.c', 'hw/pci.c.fix.patch')
+        made = self.series()
+        made.start()
+        with self.assertRaisesRegex(Failure, 'hw/pci.c.patch does not apply'):
+            made.make(made.commits[0])
+
+
+class TestResults(Fixture):
+    def run_script(self, text: str, timeout: int = 10) -> list:
+        script = self.root / 'script'
+        self.write(script, '#!/bin/sh\n' + text)
+        script.chmod(0o755)
+        return runtests.run_one(
+            runtests.Test('t', [str(script)], {}, self.root, timeout, True),
+            self.root / 'build')
+
+    def test_cases_are_counted(self) -> None:
+        cases = self.run_script(
+            'echo 1..3; echo ok 1 /a; echo "not ok 2 - /b"; '
+            'echo "ok 3 /c # SKIP no such device"; exit 1\n')
+        self.assertEqual([c.result for c in cases], ['ok', 'not ok', 'skip'])
+        self.assertEqual(cases[0].name, 't /a')
+        results = self.root / 'build/x.tap'
+        tap.append(results, cases)
+        self.assertEqual([c.result for c in tap.read(results)],
+                         ['ok', 'not ok', 'skip'])
+
+    def test_crash_hang_and_early_end_are_failures(self) -> None:
+        for script, said in (('echo ok 1 /a; kill -SEGV $$', 'signal 11'),
+                             ('echo ok 1 /a; sleep 60', 'no end after 1 s'),
+                             ('echo 1..2; echo ok 1 /a', '1 planned cases'),
+                             ('exit 3', 'status 3')):
+            last = self.run_script(script + '\n', 1)[-1]
+            self.assertEqual(last.result, 'not ok')
+            self.assertIn(said, last.remark)
+
+    def test_comparison(self) -> None:
+        case = tap.Case
+        compared = upstream.compare(
+            {'t': [case('ok', 'a'), case('not ok', 'b'), case('ok', 'c')]},
+            {'t': [case('ok', 'a'), case('not ok', 'b'),
+                   case('skip', 'c'), case('ok', 'new')]})
+        self.assertEqual([c.result for c in compared],
+                         ['ok', 'ok', 'not ok', 'ok'])
+
+    def test_no_result_is_a_failure(self) -> None:
+        with mock.patch.object(check, 'RESULTS', self.root / 'build'), \
+                mock.patch('builtins.print'):
+            self.assertEqual(check.summary(['unit']), 1)
 
 
 if __name__ == '__main__':

@@ -298,20 +298,18 @@ class Harness:
     def _look_into(memory: Path, seed: str, result: Result) -> None:
         """Find in the backing file what the guest wrote."""
         places = (0, 0x2ff0, MEMORY // 2 - 8, MEMORY - 64)
-        found = 0
+        wrong = []
         with memory.open('rb') as file:
             for place in places:
                 want = f'guest {seed} wrote this at {place:016x}'.encode()
                 file.seek(place)
-                have = file.read(64)
-                if have == want + bytes(64 - len(want)):
-                    found += 1
-                else:
-                    result.problems.append(
-                        f'the backing file holds {have[:24]!r}... at '
-                        f"{place:#x}, not the guest's bytes")
-        result.host = f"{found} of {len(places)} places of the backing file " \
-                      "hold the guest's bytes"
+                if file.read(64) != want + bytes(64 - len(want)):
+                    wrong.append(f'{place:#x}')
+        result.host = f'{len(places) - len(wrong)} of {len(places)} places ' \
+                      "of the backing file hold the guest's bytes"
+        if wrong:
+            result.problems.append("the backing file lacks the guest's bytes "
+                                   f'at {", ".join(wrong)} ({memory})')
 
 
 def tail(log: Path, lines: int = 25) -> str:

@@ -8,6 +8,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -261,6 +262,10 @@ def main() -> int:
             one.add_argument('--tap', type=Path, metavar='FILE',
                              help='write TAP there too')
     args = parser.parse_args()
+
+    # Guests are in sessions of their own and have to be ended by us
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(143))
 
     build = Path(os.environ.get('GUEST_BUILD') or TOP / 'build/guest')
     build.mkdir(parents=True, exist_ok=True)

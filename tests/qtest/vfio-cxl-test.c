@@ -566,14 +566,20 @@ static void test_dvsec_writes(gconstpointer data)
  */
 static void assert_plain(CXLMachine *m)
 {
+    bool aer = false, vendor = false;
+
     g_assert_cmphex(m->dvsec, ==, 0);
     for (unsigned pos = 0x100, i = 0; pos && i < 64; i++) {
         uint32_t header = cfg_read(m, pos);
 
         g_assert_false((header & 0xffff) == 0x23 &&
                        (cfg_read(m, pos + 4) & 0xffff) == 0x1e98);
+        aer |= (header & 0xffff) == 0x01;
+        vendor |= (header & 0xffff) == 0x0b;
         pos = header >> 20;
     }
+    /* The chain still leads to what is not CXL, before and after */
+    g_assert_true(aer && vendor);
     g_assert_cmphex(cfg_read(m, 0), ==,
                     VFIO_SIM_VENDOR_ID | VFIO_SIM_DEVICE_ID << 16);
     check_overlay(m, true);

@@ -212,6 +212,15 @@ static SimFile *learn_dup(int fd, const struct stat *st)
     return NULL;
 }
 
+/* Whether this very open file holds the lock that binding takes */
+static bool bound_elsewhere(int fd, SimDevice *dev)
+{
+    char path[SIM_PATH_MAX + 16];
+
+    snprintf(path, sizeof(path), "%s/cdev", dev->dir);
+    return sim_ofd_locked(path) && sim_ofd_lock(fd, F_WRLCK) == 0;
+}
+
 /* Called with sim_lock() */
 SimFile *sim_fd_learn(int fd)
 {
@@ -232,6 +241,9 @@ SimFile *sim_fd_learn(int fd)
         fd_set_file(fd, file);
         return file;
     }
+    if (h.kind == SIM_FD_KVM) {
+        return NULL;        /* of use to nobody but its VMM */
+    }
     if (h.kind == SIM_FD_GROUP || h.kind == SIM_FD_DEVICE ||
         h.kind == SIM_FD_CDEV) {
         dev = sim_device(h.index);
@@ -246,6 +258,13 @@ SimFile *sim_fd_learn(int fd)
     switch (h.kind) {
     case SIM_FD_CONTAINER:
         file->container = sim_space_new(true);
+        break;
+    case SIM_FD_IOMMUFD:
+        file->ictx = sim_iommufd_new();
+        break;
+    case SIM_FD_CDEV:
+        file->opened = bound_elsewhere(fd, dev);
+        dev->opens += file->opened;
         break;
     case SIM_FD_DEVICE:
         file->opened = true;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -38,6 +39,17 @@ struct SimIommufd {
     Object *objects;
 };
 
+SimIommufd *sim_iommufd_new(void)
+{
+    SimIommufd *ictx = calloc(1, sizeof(*ictx));
+
+    if (ictx) {
+        ictx->refs = 1;
+        ictx->next_id = 1;
+    }
+    return ictx;
+}
+
 int sim_iommufd_open(int flags)
 {
     SimFile *file;
@@ -48,9 +60,7 @@ int sim_iommufd_open(int flags)
     }
     fd = sim_file_anon(SIM_FD_IOMMUFD, flags, &file);
     if (fd >= 0) {
-        file->ictx = calloc(1, sizeof(*file->ictx));
-        file->ictx->refs = 1;
-        file->ictx->next_id = 1;
+        file->ictx = sim_iommufd_new();
     }
     return fd;
 }
@@ -350,6 +360,7 @@ static int do_map_file(SimIommufd *ictx, struct iommu_ioas_map_file *cmd)
     uint64_t iova = cmd->iova;
     SimMap map = { .file = true };
     struct statfs fs;
+    struct stat st;
     SimSpace *space;
     void *p;
     int ret;
@@ -359,10 +370,13 @@ static int do_map_file(SimIommufd *ictx, struct iommu_ioas_map_file *cmd)
     if (ret < 0) {
         return ret;
     }
-    if (syscall(SYS_fstatfs, cmd->fd, &fs) < 0) {
+    if (sim_fd_known(cmd->fd)) {
+        return -EINVAL;
+    }
+    if (syscall(SYS_fstatfs, cmd->fd, &fs) < 0 || fstat(cmd->fd, &st) < 0) {
         return -EBADF;
     }
-    if (cmd->start % SIM_PAGE || sim_fd_known(cmd->fd) ||
+    if (cmd->start % SIM_PAGE || !S_ISREG(st.st_mode) ||
         (fs.f_type != TMPFS_MAGIC && fs.f_type != HUGETLBFS_MAGIC)) {
         return -EINVAL;
     }

@@ -466,6 +466,7 @@ int sim_group_open(unsigned index, int flags);
 int sim_group_ioctl(SimFile *file, unsigned cmd, void *arg);
 void sim_group_detach(SimFile *file);
 int sim_iommufd_open(int flags);
+SimIommufd *sim_iommufd_new(void);
 int sim_iommufd_ioctl(SimFile *file, unsigned cmd, void *arg);
 void sim_iommufd_unref(SimIommufd *ictx);
 int sim_iommufd_bind(SimFile *file, SimFile *iommufd);

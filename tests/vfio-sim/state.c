@@ -171,7 +171,9 @@ int sim_state_attach(SimDevice *dev)
     if (dev->st->magic != STATE_MAGIC) {
         state_bind(dev);
     }
-    sys_close(fd);      /* and with it the lock */
+    /* The mapping holds the open file, so closing alone would not do */
+    sim_ofd_lock(fd, F_UNLCK);
+    sys_close(fd);
     sim_irq_init(dev);
     return 0;
 }

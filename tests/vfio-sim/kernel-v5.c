@@ -1,0 +1,199 @@
+/*
+ * vfio-sim: the kernel generation v5
+ *
+ * It keeps no copy of the decoder: reads are the hardware's, writes vanish.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+/* The control channel shows the copy */
+static void v5_sample(SimDevice *dev)
+{
+    memcpy(dev->st->shadow, dev->st->cm, SIM_CM_SIZE);
+    dev->st->mem_active = !dev->st->reset_failed &&
+                          sim_component_committed(dev);
+}
+
+static void v5_open(SimDevice *dev)
+{
+    dev->st->reset_failed = 0;
+    v5_sample(dev);
+}
+
+static int clear_memory(SimDevice *dev)
+{
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+    return syscall(SYS_fallocate, dev->mem_fd, mode, 0,
+                   (off_t)dev->mem_size) < 0 ? -errno : 0;
+}
+
+/* What an FLR would be is a CXL reset, which always clears the memory */
+static int cxl_reset(SimDevice *dev)
+{
+    uint32_t *busy = &dev->st->knobs[SIM_KNOB_RESET_BUSY];
+    int ret;
+
+    if (*busy) {
+        --*busy;
+        return -EAGAIN;
+    }
+    ret = sim_fault_locked(dev, "cxl-reset");
+    if (ret < 0) {
+        return ret;
+    }
+    sim_count(dev, SIM_STAT_CXL_RESETS);
+    sim_device_reset_hw(dev);
+    return clear_memory(dev);
+}
+
+static int v5_reset(SimDevice *dev, SimStat why)
+{
+    int ret = 0;
+
+    if (why != SIM_STAT_HOT_RESETS) {
+        ret = cxl_reset(dev);
+        dev->st->reset_failed = ret < 0;
+    } else if (dev->st->knobs[SIM_KNOB_SBR_UNMASKED]) {
+        sim_device_reset_hw(dev);
+        dev->st->reset_failed = 1;
+    }
+    v5_sample(dev);
+    return ret;
+}
+
+static uint32_t v5_dword(SimDevice *dev, unsigned off, uint32_t value,
+                         bool write)
+{
+    (void)value;
+    if (write) {
+        return 0;
+    }
+    if (!sim_config_memory_on(dev)) {
+        return UINT32_MAX;      /* nothing stops it, nobody answers */
+    }
+    off += VFIO_SIM_CM_HDM;
+    return sim_component_show(dev, off, dev->st->cm[off / 4]);
+}
+
+static ssize_t v5_comp_rw(SimDevice *dev, void *buf, size_t count,
+                          uint64_t pos, bool write)
+{
+    return sim_kernel_dwords(dev, buf, count, pos, write, v5_dword);
+}
+
+static ssize_t v5_mem_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
+                         bool write)
+{
+    if (!sim_region_accessible(dev, dev->kernel->mem_region)) {
+        return -EIO;
+    }
+    if (pos >= dev->mem_size) {
+        return -EINVAL;
+    }
+    count = count < dev->mem_size - pos ? count : dev->mem_size - pos;
+    return sim_kernel_mem_file(dev, buf, count, pos, write);
+}
+
+static ssize_t v5_block_rw(SimDevice *dev, void *buf, size_t count,
+                           uint64_t pos, bool write)
+{
+    uint64_t start = SIM_CM_OFFSET + VFIO_SIM_CM_HDM;
+    uint64_t end = start + sim_kernel_hdm_size(dev);
+
+    if (pos >= start && pos < end) {
+        count = count < end - pos ? count : end - pos;
+        if (!write) {
+            memset(buf, 0xff, count);
+        }
+        return count;
+    }
+    if (pos < start && count > start - pos) {
+        count = start - pos;
+    }
+    return sim_kernel_paged_block_rw(dev, buf, count, pos, write);
+}
+
+static bool v5_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
+                          size_t count)
+{
+    memcpy(buf, dev->st->vconfig + SIM_ECAP_CXL_DEVICE + reg, count);
+    return true;
+}
+
+/* Doorbells are answered without the device having heard of them */
+static void v5_control2(uint8_t *v, uint16_t value)
+{
+    uint16_t status = sim_ld16(v + DVSEC_STATUS2);
+
+    sim_st16(v + DVSEC_CONTROL2, value & ~(CONTROL2_WBI | CONTROL2_RESET));
+    if (value & CONTROL2_RESET) {
+        status = (status & ~STATUS2_RESET_ERROR) | STATUS2_RESET_DONE;
+    }
+    if (value & CONTROL2_WBI) {
+        status |= STATUS2_INVALID;
+    } else if (!(value & CONTROL2_NO_CACHE)) {
+        status &= ~STATUS2_INVALID;
+    }
+    sim_st16(v + DVSEC_STATUS2, status);
+}
+
+static void v5_field(SimDevice *dev, unsigned reg, uint16_t value,
+                     uint16_t mask)
+{
+    uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
+    uint16_t old = sim_ld16(v + reg);
+
+    value &= mask;
+    switch (reg) {
+    case DVSEC_CONTROL:
+        sim_st16(v + reg, (old & ~mask) | value);
+        break;
+    case DVSEC_STATUS:
+    case DVSEC_STATUS2:
+        sim_st16(v + reg, old & ~value);
+        break;
+    case DVSEC_CONTROL2:
+        v5_control2(v, (old & ~mask) | value);
+        break;
+    default:
+        break;
+    }
+}
+
+static void v5_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
+                           size_t count)
+{
+    sim_kernel_dvsec_fields(dev, reg, value, count, v5_field);
+}
+
+const SimKernel sim_kernel_v5 = {
+    .name = "v5",
+    .cxl = true,
+    .geometry = true,
+    .mem_region = 9,
+    .comp_region = 10,
+    .region_type = SIM_REGION_TYPE_CXL,
+    .mem_mmap = true,
+    .memory_space_gate = true,
+    .zap_on_reset = true,
+    .stays_in_d0 = true,
+    .dma_buf = SIM_DMA_BUF_MEMORY,
+    .comp_size = sim_kernel_hdm_size,
+    .comp_rw = v5_comp_rw,
+    .mem_rw = v5_mem_rw,
+    .block_rw = v5_block_rw,
+    .hole = sim_kernel_page_hole,
+    .bind = v5_sample,
+    .open = v5_open,
+    .reset = v5_reset,
+    .dvsec_read = v5_dvsec_read,
+    .dvsec_write = v5_dvsec_write,
+};

@@ -1,0 +1,204 @@
+/*
+ * vfio-sim: the kernel generations by name, and what they have in common
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+const SimKernel *sim_kernel_find(const char *name)
+{
+    static const SimKernel *const kernels[] = {
+        &sim_kernel_v2, &sim_kernel_v2_reset, &sim_kernel_v2_nommap,
+        &sim_kernel_v3, &sim_kernel_v4, &sim_kernel_v5, &sim_kernel_none,
+    };
+    unsigned i;
+
+    for (i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
+        if (!strcmp(name, kernels[i]->name)) {
+            return kernels[i];
+        }
+    }
+    return NULL;
+}
+
+ssize_t sim_kernel_mem_file(SimDevice *dev, void *buf, size_t count,
+                            uint64_t pos, bool write)
+{
+    return write ? sys_pwrite(dev->mem_fd, buf, count, pos) :
+                   sys_pread(dev->mem_fd, buf, count, pos);
+}
+
+ssize_t sim_kernel_block_rw(SimDevice *dev, void *buf, size_t count,
+                            uint64_t pos, bool write)
+{
+    uint8_t *b = buf;
+    size_t done;
+
+    for (done = 0; done < count; ) {
+        uint64_t at = (pos + done) & ~3ull;
+        unsigned skip = (pos + done) & 3;
+        size_t n = count - done < 4 - skip ? count - done : 4 - skip;
+        uint32_t value = sim_component_read(dev, at);
+
+        if (write) {
+            memcpy((uint8_t *)&value + skip, b + done, n);
+            sim_component_write(dev, at, value);
+        } else {
+            memcpy(b + done, (uint8_t *)&value + skip, n);
+        }
+        done += n;
+    }
+    return count;
+}
+
+ssize_t sim_kernel_paged_block_rw(SimDevice *dev, void *buf, size_t count,
+                                  uint64_t pos, bool write)
+{
+    uint64_t start = SIM_CM_OFFSET, end = start + SIM_CM_SIZE;
+
+    if (pos >= start && pos < end) {
+        count = count < end - pos ? count : end - pos;
+        return sim_kernel_block_rw(dev, buf, count, pos, write);
+    }
+    if (pos < start && count > start - pos) {
+        count = start - pos;
+    }
+    pos += dev->block;
+    return write ? sys_pwrite(dev->bar0_fd, buf, count, pos) :
+                   sys_pread(dev->bar0_fd, buf, count, pos);
+}
+
+void sim_kernel_whole_hole(SimDevice *dev, uint64_t *start, uint64_t *end)
+{
+    *start = dev->block;
+    *end = dev->block + VFIO_SIM_BLOCK_SIZE;
+}
+
+size_t sim_kernel_hdm_size(SimDevice *dev)
+{
+    return 0x10 + SIM_HDM_STRIDE * sim_component_decoders(dev);
+}
+
+void sim_kernel_page_hole(SimDevice *dev, uint64_t *start, uint64_t *end)
+{
+    uint64_t hdm = dev->block + SIM_CM_OFFSET + VFIO_SIM_CM_HDM;
+
+    *start = hdm & ~(SIM_PAGE - 1);
+    *end = SIM_ROUND_UP(hdm + sim_kernel_hdm_size(dev), SIM_PAGE);
+}
+
+bool sim_kernel_in_hdm(SimDevice *dev, uint64_t bar_pos, size_t count)
+{
+    uint64_t hdm = dev->block + SIM_CM_OFFSET + VFIO_SIM_CM_HDM;
+
+    return bar_pos < hdm + sim_kernel_hdm_size(dev) && hdm < bar_pos + count;
+}
+
+ssize_t sim_kernel_dwords(SimDevice *dev, void *buf, size_t count,
+                          uint64_t pos, bool write, SimDword *access)
+{
+    size_t size = dev->kernel->comp_size(dev);
+    uint8_t *b = buf;
+    size_t done;
+
+    if (pos >= size || pos % 4 || count % 4) {
+        return -EINVAL;
+    }
+    count = count < size - pos ? count : size - pos;
+    for (done = 0; done < count; done += 4) {
+        uint32_t value = write ? sim_ld32(b + done) : 0;
+
+        value = access(dev, pos + done, value, write);
+        if (!write) {
+            sim_st32(b + done, value);
+        }
+    }
+    return count;
+}
+
+void sim_kernel_dvsec_fields(SimDevice *dev, unsigned reg, uint32_t value,
+                             size_t count, SimField *write)
+{
+    unsigned shift = 8 * (reg & 1);
+    uint64_t mask = ((1ull << 8 * count) - 1) << shift;
+    uint64_t bits = (uint64_t)value << shift;
+
+    for (reg &= ~1u; mask; reg += 2) {
+        write(dev, reg, bits, mask);
+        bits >>= 16;
+        mask >>= 16;
+    }
+}
+
+static void hw_control2(SimDevice *dev, uint16_t value)
+{
+    uint8_t *hw = dev->st->hw + SIM_ECAP_CXL_DEVICE;
+    uint16_t cap = sim_ld16(hw + DVSEC_CAP);
+    uint16_t status = sim_ld16(hw + DVSEC_STATUS2);
+
+    sim_st16(hw + DVSEC_CONTROL2,
+             value & 0x3f & ~(CONTROL2_WBI | CONTROL2_RESET));
+    if (!(value & CONTROL2_NO_CACHE)) {
+        status &= ~STATUS2_INVALID;
+    } else if ((value & CONTROL2_WBI) && (cap & CAP_WBI)) {
+        status |= STATUS2_INVALID;
+    }
+    if ((value & CONTROL2_RESET) && (cap & CAP_RESET)) {
+        sim_count(dev, SIM_STAT_CXL_RESETS);
+        sim_device_reset_hw(dev);
+        status = (status & ~STATUS2_RESET_ERROR) | STATUS2_RESET_DONE;
+    }
+    sim_st16(hw + DVSEC_STATUS2, status);
+}
+
+static void hw_field(SimDevice *dev, unsigned reg, uint16_t value,
+                     uint16_t mask)
+{
+    uint8_t *hw = dev->st->hw + SIM_ECAP_CXL_DEVICE;
+    uint16_t old = sim_ld16(hw + reg);
+    bool locked = hw[DVSEC_LOCK] & 1;
+
+    value = (old & ~mask) | (value & mask);
+    switch (reg) {
+    case DVSEC_CONTROL:
+        if (!locked) {
+            sim_st16(hw + reg, (value & 0x5fff) | CONTROL_IO);
+        }
+        break;
+    case DVSEC_STATUS:
+        sim_st16(hw + reg, old & ~(value & mask & STATUS_VIRAL));
+        break;
+    case DVSEC_CONTROL2:
+        hw_control2(dev, value);
+        break;
+    case DVSEC_LOCK:
+        sim_st16(hw + reg, old | (value & 1));
+        break;
+    case DVSEC_BASE1_LO:
+    case DVSEC_BASE2_LO:
+        break;
+    case DVSEC_BASE1_HI:
+    case DVSEC_BASE1_HI + 2:
+    case DVSEC_BASE1_LO + 2:
+    case DVSEC_BASE2_HI:
+    case DVSEC_BASE2_HI + 2:
+    case DVSEC_BASE2_LO + 2:
+        if (!locked) {
+            sim_st16(hw + reg, value &
+                     ((reg & 4) && (reg & 2) ? 0xf000 : 0xffff));
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+void sim_kernel_dvsec_hw_write(SimDevice *dev, unsigned reg, uint32_t value,
+                               size_t count)
+{
+    sim_kernel_dvsec_fields(dev, reg, value, count, hw_field);
+}
