@@ -125,7 +125,7 @@ static const struct vfio_info_cap_header *get_cap(const void *reply,
     const struct vfio_info_cap_header *header = reply + *offset;
     uint32_t at = *offset;
 
-    if (!at || !QEMU_IS_ALIGNED(at, 4) || at > size ||
+    if (!at || !QEMU_IS_ALIGNED(at, 8) || at > size ||
         sizeof(*header) > size - at ||
         (header->next && header->next < at + sizeof(*header))) {
         return NULL;

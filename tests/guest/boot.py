@@ -73,7 +73,7 @@ class Result:
     blocks: Dict[str, List[str]] = field(default_factory=dict)
     boot: Dict[str, str] = field(default_factory=dict)
     verdict: str = ''
-    host: str = ''
+    host: str = 'not reached'
 
     @property
     def passed(self) -> bool:
@@ -289,7 +289,8 @@ class Harness:
         parse(text, result)
         if not result.verdict:
             result.problems.append('the guest gave no verdict')
-        self._look_into(memory, seed, result)
+        else:
+            self._look_into(memory, seed, result)
         if result.passed:
             shutil.rmtree(state, ignore_errors=True)
         return result

@@ -22,19 +22,19 @@ from image import Image
 TOP = Path(__file__).resolve().parents[2]
 
 DEMO = [
-    Case('q35', 'firmware', 'legacy', 'plain'),
-    Case('q35', 'guest', 'iommufd', 'cxl', bridge=True),
-    Case('virt', 'firmware', 'iommufd', 'plain'),
-    Case('virt', 'guest', 'legacy', 'cxl', bridge=True),
+    Case('q35', 'firmware', 'legacy', 'cxl', bridge=True),
+    Case('q35', 'guest', 'iommufd', 'plain'),
+    Case('virt', 'firmware', 'iommufd', 'cxl', bridge=True),
+    Case('virt', 'guest', 'legacy', 'plain'),
 ]
 
 CHECK = [
-    Case('q35', 'firmware', 'legacy', 'plain'),
+    Case('q35', 'firmware', 'legacy', 'cxl', bridge=True),
     Case('q35', 'firmware', 'iommufd', 'plain', topology='B'),
     Case('q35', 'guest', 'legacy', 'cxl', topology='C', bridge=True),
     Case('q35', 'guest', 'iommufd', 'plain', smp=2),
     Case('virt', 'firmware', 'legacy', 'plain', topology='C'),
-    Case('virt', 'firmware', 'iommufd', 'none'),
+    Case('virt', 'firmware', 'iommufd', 'cxl', bridge=True),
     Case('virt', 'guest', 'legacy', 'plain', topology='B', smp=2),
     Case('virt', 'guest', 'iommufd', 'cxl', bridge=True),
 ]

@@ -17,6 +17,7 @@
 
 #define HDM_GLOBAL_ENABLE   (1u << 1)
 #define HDM_CAP_POISON      (1u << 10)
+#define HDM_CTRL_IW_2       (1u << 4)
 
 static uint32_t *hdm(SimDevice *dev)
 {
@@ -26,6 +27,24 @@ static uint32_t *hdm(SimDevice *dev)
 static uint32_t array_entry(unsigned id, unsigned version, unsigned offset)
 {
     return id | version << 16 | offset << 20;
+}
+
+/* As the host's firmware has left it */
+static uint32_t firmware_ctrl(void)
+{
+    const char *decoder = sim_config()->decoder;
+    uint32_t committed = SIM_HDM_CTRL_COMMIT | SIM_HDM_CTRL_COMMITTED;
+
+    if (!strcmp(decoder, "uncommitted")) {
+        return 0;
+    }
+    if (!strcmp(decoder, "unlocked")) {
+        return committed;
+    }
+    if (!strcmp(decoder, "interleaved")) {
+        return committed | SIM_HDM_CTRL_LOCK | HDM_CTRL_IW_2;
+    }
+    return committed | SIM_HDM_CTRL_LOCK;
 }
 
 void sim_component_bind(SimDevice *dev)
@@ -44,14 +63,13 @@ void sim_component_bind(SimDevice *dev)
     cm[(VFIO_SIM_CM_RAS + RAS_COR_MASK) / 4] = 0x7f;
     cm[VFIO_SIM_CM_SNOOP / 4] = 1;
 
-    h[SIM_HDM_CAP / 4] = HDM_CAP_POISON;
+    h[SIM_HDM_CAP / 4] = HDM_CAP_POISON | sim_config()->decoders / 2;
     h[SIM_HDM_GLOBAL / 4] = HDM_GLOBAL_ENABLE;
     h[SIM_HDM_BASE_LO / 4] = hpa;
     h[SIM_HDM_BASE_HI / 4] = hpa >> 32;
     h[SIM_HDM_SIZE_LO / 4] = dev->mem_size;
     h[SIM_HDM_SIZE_HI / 4] = dev->mem_size >> 32;
-    h[SIM_HDM_CTRL / 4] = SIM_HDM_CTRL_LOCK | SIM_HDM_CTRL_COMMIT |
-                          SIM_HDM_CTRL_COMMITTED;
+    h[SIM_HDM_CTRL / 4] = firmware_ctrl();
 }
 
 /* A function reset leaves the decoder as it is, unless a test says otherwise */
@@ -61,8 +79,10 @@ void sim_component_reset(SimDevice *dev)
                     SIM_HDM_CTRL_COMMITTED;
     uint32_t *ctrl = &hdm(dev)[SIM_HDM_CTRL / 4];
 
-    *ctrl = dev->st->knobs[SIM_KNOB_HARDWARE_COMMITTED] ? *ctrl | bits :
-                                                           *ctrl & ~bits;
+    *ctrl &= ~bits;
+    if (dev->st->knobs[SIM_KNOB_HARDWARE_COMMITTED]) {
+        *ctrl |= firmware_ctrl();
+    }
 }
 
 bool sim_component_committed(SimDevice *dev)
@@ -77,21 +97,34 @@ unsigned sim_component_decoders(SimDevice *dev)
     return code ? 2 * code : 1;
 }
 
+uint32_t sim_component_show(SimDevice *dev, unsigned cm_off, uint32_t value)
+{
+    return sim_mangle_cm(dev->st->knobs[SIM_KNOB_MANGLE], cm_off, value);
+}
+
 uint32_t sim_component_read(SimDevice *dev, uint64_t off)
 {
     sim_count(dev, SIM_STAT_BLOCK_READS);
     if (off < SIM_CM_OFFSET || off >= SIM_CM_OFFSET + SIM_CM_SIZE) {
         return 0;
     }
-    return dev->st->cm[(off - SIM_CM_OFFSET) / 4];
+    off -= SIM_CM_OFFSET;
+    return sim_component_show(dev, off, dev->st->cm[off / 4]);
+}
+
+static size_t hdm_size(SimDevice *dev)
+{
+    return 0x10 + SIM_HDM_STRIDE * sim_component_decoders(dev);
 }
 
 static void hdm_write(SimDevice *dev, unsigned off, uint32_t value)
 {
-    uint32_t *h = hdm(dev);
+    unsigned decoder = off < 0x10 ? 0 : (off - 0x10) / SIM_HDM_STRIDE;
+    uint32_t *h = hdm(dev) + decoder * SIM_HDM_STRIDE / 4;
     uint32_t *ctrl = &h[SIM_HDM_CTRL / 4];
     bool frozen = *ctrl & SIM_HDM_CTRL_COMMITTED;
 
+    off -= decoder * SIM_HDM_STRIDE;
     switch (off) {
     case SIM_HDM_GLOBAL:
         h[off / 4] = value & 3;
@@ -131,7 +164,7 @@ void sim_component_write(SimDevice *dev, uint64_t off, uint32_t value)
     if (off < SIM_CM_OFFSET || cm >= SIM_CM_SIZE) {
         return;
     }
-    if (cm >= VFIO_SIM_CM_HDM && cm < VFIO_SIM_CM_HDM + 0x30) {
+    if (cm >= VFIO_SIM_CM_HDM && cm < VFIO_SIM_CM_HDM + hdm_size(dev)) {
         hdm_write(dev, cm - VFIO_SIM_CM_HDM, value);
     } else if (cm == VFIO_SIM_CM_RAS + RAS_UNC_MASK ||
                cm == VFIO_SIM_CM_RAS + RAS_UNC_SEVERITY ||

@@ -14,10 +14,35 @@ void sim_config_host(unsigned index, char *host, size_t size)
     snprintf(host, size, "0000:%02x:00.0", SIM_FIRST_BUS + index);
 }
 
+bool sim_parse_number(const char *text, uint64_t max, uint64_t *value)
+{
+    unsigned base = text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10;
+    uint64_t n = 0;
+
+    text += base == 16 ? 2 : 0;
+    if (!*text) {
+        return false;
+    }
+    for (; *text; text++) {
+        unsigned c = (unsigned char)*text;
+        unsigned digit = c - '0' < 10 ? c - '0' : (c | 0x20) - 'a' + 10;
+
+        if (digit >= base || (c - '0' >= 10 && (c | 0x20) < 'a') ||
+            digit > max || n > (max - digit) / base) {
+            return false;
+        }
+        n = n * base + digit;
+    }
+    *value = n;
+    return true;
+}
+
 static void config_line(SimConfig *cfg, char *key, const char *value)
 {
+    uint64_t number = 0;
     unsigned n;
 
+    sim_parse_number(value, UINT64_MAX, &number);
     if (!strcmp(key, "id")) {
         snprintf(cfg->id, sizeof(cfg->id), "%s", value);
     } else if (!strcmp(key, "kernel")) {
@@ -25,9 +50,13 @@ static void config_line(SimConfig *cfg, char *key, const char *value)
     } else if (!strcmp(key, "iova")) {
         snprintf(cfg->iova, sizeof(cfg->iova), "%s", value);
     } else if (!strcmp(key, "devices")) {
-        cfg->devices = strtoul(value, NULL, 10);
+        cfg->devices = number > SIM_MAX_DEVICES ? 0 : number;
     } else if (!strcmp(key, "memory")) {
-        cfg->memory = strtoull(value, NULL, 10);
+        cfg->memory = number;
+    } else if (!strcmp(key, "decoders")) {
+        cfg->decoders = number;
+    } else if (!strcmp(key, "decoder")) {
+        snprintf(cfg->decoder, sizeof(cfg->decoder), "%s", value);
     } else if (!strcmp(key, "topology")) {
         cfg->topology = value[0];
     } else if (!strcmp(key, "fault") && cfg->num_faults < SIM_MAX_SPECS) {
@@ -68,6 +97,20 @@ int sim_config_load(SimConfig *cfg, const char *dir)
     return 0;
 }
 
+const char *sim_config_bound(const SimConfig *cfg)
+{
+    bool committed = strcmp(cfg->decoder, "uncommitted");
+    bool simple = cfg->decoders == 1 && strcmp(cfg->decoder, "interleaved");
+
+    if (!strncmp(cfg->kernel, "v2", 2)) {
+        return committed ? cfg->kernel : "none";
+    }
+    if (committed && simple) {
+        return cfg->kernel;
+    }
+    return strcmp(cfg->kernel, "v3") ? "none" : NULL;
+}
+
 int sim_config_save(const SimConfig *cfg)
 {
     char path[SIM_PATH_MAX + 8];
@@ -80,8 +123,9 @@ int sim_config_save(const SimConfig *cfg)
         return -errno;
     }
     fprintf(f, "id=%s\nkernel=%s\niova=%s\ndevices=%u\nmemory=%llu\n"
-            "topology=%c\n", cfg->id, cfg->kernel, cfg->iova, cfg->devices,
-            (unsigned long long)cfg->memory, cfg->topology);
+            "topology=%c\ndecoders=%u\ndecoder=%s\n", cfg->id, cfg->kernel,
+            cfg->iova, cfg->devices, (unsigned long long)cfg->memory,
+            cfg->topology, cfg->decoders, cfg->decoder);
     for (i = 0; i < cfg->devices; i++) {
         fprintf(f, "memory-file.%u=%s\n", i, cfg->memory_file[i]);
     }

@@ -14,7 +14,7 @@
 
 #define SIM_PATH_MAX        1024
 #define SIM_MAX_DEVICES     16
-#define SIM_MAX_SPECS       64
+#define SIM_MAX_SPECS       128
 #define SIM_MEM_UNIT        (256ull << 20)
 #define SIM_MEM_MAX         (4ull << 40)
 #define SIM_FIRST_BUS       0xc1
@@ -30,6 +30,8 @@ typedef struct SimConfig {
     char iova[8];                   /* "x86" or "arm": the host's IOVA holes */
     unsigned devices;
     uint64_t memory;
+    unsigned decoders;
+    char decoder[16];               /* how the firmware has left the first */
     char topology;
     char memory_file[SIM_MAX_DEVICES][SIM_PATH_MAX];
     char *faults[SIM_MAX_SPECS];
@@ -47,6 +49,12 @@ typedef struct SimFault {
 typedef enum SimKnob {
     SIM_KNOB_HARDWARE_COMMITTED,    /* at the next open or reset */
     SIM_KNOB_VIABLE,                /* no other driver in the group */
+    SIM_KNOB_RESET_BUSY,            /* v5: resets that will say "again" */
+    SIM_KNOB_SBR_UNMASKED,          /* v5: hot reset reaches the device */
+    SIM_KNOB_PFNMAP,                /* iommufd maps device memory by address */
+    SIM_KNOB_GEOMETRY_ID,
+    SIM_KNOB_GEOMETRY_FORM,         /* 64 or 32: bits of the offset */
+    SIM_KNOB_MANGLE,                /* number of a malformation */
     SIM_KNOB__MAX
 } SimKnob;
 
@@ -54,10 +62,18 @@ void sim_config_host(unsigned index, char *host, size_t size);
 /* Returns 0 or a negative errno */
 int sim_config_load(SimConfig *cfg, const char *dir);
 int sim_config_save(const SimConfig *cfg);
+/*
+ * What the kernel makes of the devices: its generation, "none" if it takes
+ * them for ordinary PCI devices, or NULL if the driver refuses them.
+ */
+const char *sim_config_bound(const SimConfig *cfg);
+
+/* Parses all of a decimal or, with 0x, hexadecimal number */
+bool sim_parse_number(const char *text, uint64_t max, uint64_t *value);
 
 /* These return NULL or what is wrong with the text */
 const char *sim_fault_parse(const char *spec, SimFault *fault);
-const char *sim_knob_parse(const char *spec, SimKnob *knob, bool *value);
+const char *sim_knob_parse(const char *spec, SimKnob *knob, uint32_t *value);
 /* Whether a fault of this name concerns the operation */
 bool sim_op_is(const char *op, const char *name);
 

@@ -126,13 +126,16 @@ static void cmd_maps(Text *t)
                 "\"backing\": \"%s\", \"kind\": \"%s\", \"read\": %s, "
                 "\"write\": %s", first ? "" : ", ", s->number,
                 (unsigned long long)m->iova, (unsigned long long)m->size,
-                m->file ? "file" : "vaddr",
+                m->dma_buf ? "dma-buf" : m->file ? "file" : "vaddr",
                 !m->dev ? "ram" :
                 m->region == m->dev->kernel->mem_region ? "memory" : "bar",
                 json_bool(m->read), json_bool(m->write));
             if (m->dev) {
                 put(t, ", \"host\": \"%s\", \"offset\": %llu", m->dev->host,
                     (unsigned long long)m->offset);
+            }
+            if (m->dma_buf) {
+                put(t, ", \"revoked\": %s", json_bool(m->revoked));
             }
             put(t, "}");
             first = false;
@@ -194,10 +197,9 @@ static void cmd_stats(Text *t, SimDevice *dev)
 
 static const char *cmd_irq(SimDevice *dev, const char *arg)
 {
-    char *end;
-    unsigned long n = strtoul(arg, &end, 0);
+    uint64_t n;
 
-    if (!*arg || *end || n >= VFIO_SIM_MSIX_VECTORS) {
+    if (!sim_parse_number(arg, VFIO_SIM_MSIX_VECTORS - 1, &n)) {
         return "irq: expected a vector from 0 to 3";
     }
     /* As if the device's firmware had rung the doorbell */
@@ -219,7 +221,7 @@ static const char *device_command(Text *t, const char *cmd, SimDevice *dev,
     } else if (!strcmp(cmd, "fault")) {
         return sim_fault_add(dev->st, arg);
     } else if (!strcmp(cmd, "set")) {
-        return sim_knob_set(dev->st, arg);
+        return sim_knob_set(dev, arg);
     } else if (!strcmp(cmd, "irq")) {
         return cmd_irq(dev, arg);
     } else if (!strcmp(cmd, "err")) {

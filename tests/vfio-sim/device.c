@@ -104,20 +104,28 @@ void sim_device_last_close(SimDevice *dev)
     dev->space = NULL;
 }
 
-void sim_device_reset(SimDevice *dev, SimStat why)
+void sim_device_reset_hw(SimDevice *dev)
 {
+    sim_accel_reset(dev);
+    sim_accel_fill_bar0(dev);
+    sim_component_reset(dev);
+    sim_config_reset(dev);
+}
+
+int sim_device_reset(SimDevice *dev, SimStat why)
+{
+    int ret;
+
     sim_count(dev, why);
     if (dev->kernel->zap_on_reset) {
         dev->st->mem_active = 0;
         sim_mmap_update(dev);
     }
-    sim_accel_reset(dev);
-    sim_accel_fill_bar0(dev);
-    sim_component_reset(dev);
-    sim_config_reset(dev);
-    dev->kernel->reset(dev);
+    sim_dmabuf_revoke(dev);
+    ret = dev->kernel->reset(dev, why);
     sim_mmap_update(dev);
     sim_irq_intx_update(dev);
+    return ret;
 }
 
 bool sim_region_accessible(SimDevice *dev, unsigned region)
@@ -131,15 +139,14 @@ bool sim_region_accessible(SimDevice *dev, unsigned region)
 
 static int get_info(SimDevice *dev, struct vfio_device_info *arg)
 {
-    struct vfio_device_info info = { .argsz = arg->argsz };
+    struct vfio_device_info info = { 0 };
+    static SimReply reply;      /* under sim_lock() */
     uint8_t cap[64] __attribute__((aligned(8)));
-    size_t minsz = offsetof(struct vfio_device_info, cap_offset);
-    size_t size;
+    int ret = sim_mangle_error(dev->st->knobs[SIM_KNOB_MANGLE], SIM_AT_DEVICE);
 
-    if (info.argsz < minsz) {
+    if (arg->argsz < offsetof(struct vfio_device_info, cap_offset)) {
         return -EINVAL;
     }
-    minsz = info.argsz < sizeof(info) ? info.argsz : sizeof(info);
     info.flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;
     info.num_regions = dev->kernel->cxl ? SIM_NUM_REGIONS :
                                           VFIO_PCI_NUM_REGIONS;
@@ -147,18 +154,19 @@ static int get_info(SimDevice *dev, struct vfio_device_info *arg)
     if (dev->kernel->cxl) {
         info.flags |= VFIO_DEVICE_FLAGS_CXL;
     }
-    size = dev->kernel->device_cap(dev, cap);
-    if (size) {
+    if (dev->kernel->device_cap) {
         info.flags |= VFIO_DEVICE_FLAGS_CAPS;
-        if (info.argsz < sizeof(info) + size) {
-            info.argsz = sizeof(info) + size;
-        } else {
-            info.cap_offset = sizeof(info);
-            memcpy((char *)arg + sizeof(info), cap, size);
-        }
     }
-    memcpy(arg, &info, minsz);
-    return 0;
+    reply.size = reply.head = sizeof(info);
+    reply.cap_field = offsetof(struct vfio_device_info, cap_offset);
+    memcpy(reply.buf, &info, sizeof(info));
+    if (dev->kernel->device_cap) {
+        sim_reply_cap(&reply, cap, dev->kernel->device_cap(dev, cap));
+    }
+    if (ret == 0) {
+        sim_reply_send(&reply, dev, SIM_AT_DEVICE, arg);
+    }
+    return ret;
 }
 
 static int hot_reset_info(SimFile *file, struct vfio_pci_hot_reset_info *arg)
@@ -204,8 +212,7 @@ static int hot_reset(SimFile *file, struct vfio_pci_hot_reset *arg)
             return -EINVAL;
         }
     }
-    sim_device_reset(file->dev, SIM_STAT_HOT_RESETS);
-    return 0;
+    return sim_device_reset(file->dev, SIM_STAT_HOT_RESETS);
 }
 
 static int bind(SimFile *file, struct vfio_device_bind_iommufd *arg)
@@ -253,13 +260,17 @@ static int bind(SimFile *file, struct vfio_device_bind_iommufd *arg)
     return 0;
 }
 
-static int feature(struct vfio_device_feature *arg)
+static int feature(SimDevice *dev, struct vfio_device_feature *arg)
 {
     uint32_t known = VFIO_DEVICE_FEATURE_MASK | VFIO_DEVICE_FEATURE_SET |
                      VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_PROBE;
 
     if (arg->argsz < sizeof(*arg) || (arg->flags & ~known)) {
         return -EINVAL;
+    }
+    if ((arg->flags & VFIO_DEVICE_FEATURE_MASK) ==
+        VFIO_DEVICE_FEATURE_DMA_BUF) {
+        return sim_dmabuf_feature(dev, arg);
     }
     return -ENOTTY;
 }
@@ -338,14 +349,13 @@ static int opened_ioctl(SimFile *file, unsigned cmd, void *arg)
     case VFIO_DEVICE_SET_IRQS:
         return sim_set_irqs(dev, arg);
     case VFIO_DEVICE_RESET:
-        sim_device_reset(dev, SIM_STAT_RESETS);
-        return 0;
+        return sim_device_reset(dev, SIM_STAT_RESETS);
     case VFIO_DEVICE_GET_PCI_HOT_RESET_INFO:
         return hot_reset_info(file, arg);
     case VFIO_DEVICE_PCI_HOT_RESET:
         return hot_reset(file, arg);
     default:
-        return feature(arg);
+        return feature(dev, arg);
     }
 }
 

@@ -98,14 +98,19 @@ const char *sim_fault_add(SimState *st, const char *spec)
     return err ? err : "fault: too many faults, clear them first";
 }
 
-const char *sim_knob_set(SimState *st, const char *spec)
+const char *sim_knob_set(SimDevice *dev, const char *spec)
 {
     SimKnob knob;
-    bool value;
+    uint32_t value;
     const char *err = sim_knob_parse(spec, &knob, &value);
 
+    if (!err && knob == SIM_KNOB_MANGLE &&
+        !sim_mangle_concerns(value, dev->kernel->name)) {
+        return "set: this malformation does not concern this kernel "
+               "generation; see vfio-sim --mangle=help";
+    }
     if (!err) {
-        st->knobs[knob] = value;
+        dev->st->knobs[knob] = value;
     }
     return err;
 }

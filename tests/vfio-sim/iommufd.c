@@ -326,6 +326,7 @@ static int do_map(SimIommufd *ictx, struct iommu_ioas_map *cmd)
 {
     uint64_t iova = cmd->iova;
     SimMap map = { .vaddr = cmd->user_va };
+    const SimMmap *m;
     SimSpace *space;
     int ret;
 
@@ -343,9 +344,18 @@ static int do_map(SimIommufd *ictx, struct iommu_ioas_map *cmd)
     if (cmd->user_va + cmd->length < cmd->user_va) {
         return -EOVERFLOW;
     }
-    /* Memory without pages cannot be pinned */
-    if (sim_mmap_find(map.vaddr, map.size)) {
-        return -EFAULT;
+    m = sim_mmap_find(map.vaddr, map.size);
+    if (m) {
+        /* Memory without pages cannot be pinned */
+        if (!m->dev->st->knobs[SIM_KNOB_PFNMAP] || map.vaddr < m->addr ||
+            map.vaddr + map.size > m->addr + m->len || !m->open) {
+            return -EFAULT;
+        }
+        map.dev = m->dev;
+        map.region = m->region;
+        map.offset = m->offset + (map.vaddr - m->addr);
+        map.iova = cmd->iova = iova;
+        return sim_space_map(space, &map);
     }
     ret = sim_space_user_memory(map.vaddr, map.size, map.write);
     if (ret < 0) {
@@ -359,6 +369,7 @@ static int do_map_file(SimIommufd *ictx, struct iommu_ioas_map_file *cmd)
 {
     uint64_t iova = cmd->iova;
     SimMap map = { .file = true };
+    SimFile *file = sim_file_get(cmd->fd);
     struct statfs fs;
     struct stat st;
     SimSpace *space;
@@ -370,7 +381,16 @@ static int do_map_file(SimIommufd *ictx, struct iommu_ioas_map_file *cmd)
     if (ret < 0) {
         return ret;
     }
-    if (sim_fd_known(cmd->fd)) {
+    if (file && file->kind == SIM_FD_DMABUF) {
+        if (cmd->start % SIM_PAGE) {
+            return -EINVAL;
+        }
+        map.file = false;
+        ret = sim_dmabuf_map(file, cmd->start, &map);
+        map.iova = cmd->iova = iova;
+        return ret < 0 ? ret : sim_space_map(space, &map);
+    }
+    if (file) {
         return -EINVAL;
     }
     if (syscall(SYS_fstatfs, cmd->fd, &fs) < 0 || fstat(cmd->fd, &st) < 0) {
@@ -412,8 +432,12 @@ static int do_unmap(SimIommufd *ictx, struct iommu_ioas_unmap *cmd)
     if (last < cmd->iova) {
         return -EOVERFLOW;
     }
-    if (sim_space_bisects(ioas->space, cmd->iova) ||
-        (last != UINT64_MAX && sim_space_bisects(ioas->space, last + 1))) {
+    if (sim_space_bisects(ioas->space, cmd->iova)) {
+        return -ENOENT;
+    }
+    if (last != UINT64_MAX && sim_space_bisects(ioas->space, last + 1)) {
+        /* The kernel goes by areas and stops at the one it cannot split */
+        sim_space_unmap(ioas->space, cmd->iova, last);
         return -ENOENT;
     }
     cmd->length = sim_space_unmap(ioas->space, cmd->iova, last);

@@ -150,7 +150,8 @@ static int set_fd(int *slot, int fd)
     return 0;
 }
 
-static int set_intx(SimDevice *dev, uint32_t flags, const struct vfio_irq_set *s)
+static int set_intx(SimDevice *dev, uint32_t flags,
+                    const struct vfio_irq_set *s)
 {
     SimIrq *irq = &dev->irq;
     uint32_t data = flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
@@ -212,7 +213,8 @@ static int set_intx(SimDevice *dev, uint32_t flags, const struct vfio_irq_set *s
     return 0;
 }
 
-static int set_msix(SimDevice *dev, uint32_t flags, const struct vfio_irq_set *s)
+static int set_msix(SimDevice *dev, uint32_t flags,
+                    const struct vfio_irq_set *s)
 {
     SimIrq *irq = &dev->irq;
     uint32_t data = flags & VFIO_IRQ_SET_DATA_TYPE_MASK;

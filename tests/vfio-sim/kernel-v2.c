@@ -1,5 +1,5 @@
 /*
- * vfio-sim: the kernel generation v2 with its reset patches
+ * vfio-sim: the kernel generation v2, without and with its reset patches
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,42 +7,23 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sim.h"
+#include "kernel.h"
 
 #define HDM_UIO_CAPABLE     (1u << 13)
-#define DVSEC_CAP           0x0a
-#define DVSEC_CONTROL       0x0c
-#define DVSEC_STATUS        0x0e
-#define DVSEC_CONTROL2      0x10
-#define DVSEC_STATUS2       0x12
-#define DVSEC_LOCK          0x14
-#define DVSEC_BASE1_HI      0x20
-#define DVSEC_BASE1_LO      0x24
-#define DVSEC_BASE2_HI      0x30
-#define DVSEC_BASE2_LO      0x34
-#define DVSEC_CAP3          0x38
-
-#define CAP_CACHE           (1u << 0)
-#define CAP_WBI             (1u << 6)
-#define CAP_RESET           (1u << 7)
-#define CONTROL_IO          (1u << 1)
-#define CONTROL2_NO_CACHE   (1u << 0)
-#define CONTROL2_WBI        (1u << 1)
-#define CONTROL2_RESET      (1u << 2)
-#define STATUS_VIRAL        (1u << 14)
-#define STATUS2_INVALID     (1u << 0)
-#define STATUS2_RESET_DONE  (1u << 1)
-#define STATUS2_RESET_ERROR (1u << 2)
-#define STATUS2_VOLATILE    (1u << 3)
 
 static uint32_t *shadow_hdm(SimDevice *dev)
 {
     return &dev->st->shadow[VFIO_SIM_CM_HDM / 4];
 }
 
+static bool has_reset_patches(SimDevice *dev)
+{
+    return dev->kernel != &sim_kernel_v2;
+}
+
 static size_t v2_comp_size(SimDevice *dev)
 {
-    return VFIO_SIM_CM_HDM + 0x10 + 0x20 * sim_component_decoders(dev);
+    return VFIO_SIM_CM_HDM + sim_kernel_hdm_size(dev);
 }
 
 /*
@@ -87,9 +68,12 @@ static void v2_open(SimDevice *dev)
     v2_read_hdm(dev, false);
 }
 
-static void v2_reset(SimDevice *dev)
+static int v2_reset(SimDevice *dev, SimStat why)
 {
-    v2_read_hdm(dev, true);
+    (void)why;
+    sim_device_reset_hw(dev);
+    v2_read_hdm(dev, has_reset_patches(dev));
+    return 0;
 }
 
 static size_t v2_device_cap(SimDevice *dev, void *buf)
@@ -194,7 +178,7 @@ static ssize_t v2_comp_rw(SimDevice *dev, void *buf, size_t count,
     if (write) {
         v2_comp_write(dev, pos, sim_ld32(buf));
     } else {
-        sim_st32(buf, dev->st->shadow[pos / 4]);
+        sim_st32(buf, sim_component_show(dev, pos, dev->st->shadow[pos / 4]));
     }
     return 4;
 }
@@ -209,38 +193,7 @@ static ssize_t v2_mem_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
         return 0;
     }
     count = count < dev->mem_size - pos ? count : dev->mem_size - pos;
-    return write ? sys_pwrite(dev->mem_fd, buf, count, pos) :
-                   sys_pread(dev->mem_fd, buf, count, pos);
-}
-
-/* Nothing stops the program: it reaches the hardware */
-static ssize_t v2_block_rw(SimDevice *dev, void *buf, size_t count,
-                           uint64_t pos, bool write)
-{
-    uint8_t *b = buf;
-    size_t done;
-
-    for (done = 0; done < count; ) {
-        uint64_t at = (pos + done) & ~3ull;
-        unsigned skip = (pos + done) & 3;
-        size_t n = count - done < 4 - skip ? count - done : 4 - skip;
-        uint32_t value = sim_component_read(dev, at);
-
-        if (write) {
-            memcpy((uint8_t *)&value + skip, b + done, n);
-            sim_component_write(dev, at, value);
-        } else {
-            memcpy(b + done, (uint8_t *)&value + skip, n);
-        }
-        done += n;
-    }
-    return count;
-}
-
-static void v2_hole(SimDevice *dev, uint64_t *start, uint64_t *end)
-{
-    *start = dev->block;
-    *end = dev->block + VFIO_SIM_BLOCK_SIZE;
+    return sim_kernel_mem_file(dev, buf, count, pos, write);
 }
 
 static bool v2_dvsec_read(SimDevice *dev, unsigned reg, void *buf, size_t n)
@@ -249,14 +202,20 @@ static bool v2_dvsec_read(SimDevice *dev, unsigned reg, void *buf, size_t n)
     const uint8_t *hw = dev->st->hw + SIM_ECAP_CXL_DEVICE;
     uint16_t live;
 
+    if (reg == DVSEC_STATUS2 && !has_reset_patches(dev)) {
+        memcpy(buf, hw + reg, n);
+        return true;
+    }
     if (reg != DVSEC_CONTROL && reg != DVSEC_STATUS && reg != DVSEC_CONTROL2 &&
         reg != DVSEC_STATUS2 && reg != DVSEC_LOCK) {
         memcpy(buf, hw + reg, n);
         return true;
     }
-    live = sim_ld16(hw + DVSEC_STATUS2) & STATUS2_INVALID;
-    sim_st16(v + DVSEC_STATUS2,
-             (sim_ld16(v + DVSEC_STATUS2) & ~STATUS2_INVALID) | live);
+    if (has_reset_patches(dev)) {
+        live = sim_ld16(hw + DVSEC_STATUS2) & STATUS2_INVALID;
+        sim_st16(v + DVSEC_STATUS2,
+                 (sim_ld16(v + DVSEC_STATUS2) & ~STATUS2_INVALID) | live);
+    }
     memcpy(buf, v + reg, n);
     return true;
 }
@@ -286,7 +245,8 @@ static void v2_control2(SimDevice *dev, uint8_t *v, uint8_t *hw, uint16_t value)
         sim_st16(hw + DVSEC_STATUS2,
                  sim_ld16(hw + DVSEC_STATUS2) & ~STATUS2_INVALID);
     }
-    if ((value & CONTROL2_RESET) && (cap & CAP_RESET)) {
+    if ((value & CONTROL2_RESET) && (cap & CAP_RESET) &&
+        has_reset_patches(dev)) {
         v2_cxl_reset(dev, v);
     }
 }
@@ -315,6 +275,7 @@ static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
     case DVSEC_STATUS2:
         if (sim_ld16(hw + DVSEC_CAP3) & STATUS2_VOLATILE) {
             sim_st16(v + reg, sim_ld16(v + reg) & ~(low & STATUS2_VOLATILE));
+            sim_st16(hw + reg, sim_ld16(hw + reg) & ~(low & STATUS2_VOLATILE));
         }
         return;
     case DVSEC_LOCK:
@@ -335,29 +296,38 @@ static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
     }
 }
 
-const SimKernel sim_kernel_v2_reset = {
-    .name = "v2-reset",
-    .cxl = true,
-    .mem_region = SIM_MEM_REGION,
-    .comp_region = SIM_COMP_REGION,
-    .region_type = SIM_REGION_TYPE_CXL,
+#define V2_TRAITS \
+    .cxl = true, \
+    .mem_region = 9, \
+    .comp_region = 10, \
+    .region_type = SIM_REGION_TYPE_CXL, \
+    .zap_on_reset = true, \
+    .device_cap = v2_device_cap, \
+    .comp_size = v2_comp_size, \
+    .comp_rw = v2_comp_rw, \
+    .mem_rw = v2_mem_rw, \
+    /* Nothing stops the program: it reaches the hardware */ \
+    .block_rw = sim_kernel_block_rw, \
+    .hole = sim_kernel_whole_hole, \
+    .bind = v2_bind, \
+    .open = v2_open, \
+    .reset = v2_reset, \
+    .dvsec_read = v2_dvsec_read, \
+    .dvsec_write = v2_dvsec_write
+
+const SimKernel sim_kernel_v2 = {
+    .name = "v2",
     .mem_mmap = true,
-    .zap_on_reset = true,
-    .device_cap = v2_device_cap,
-    .comp_size = v2_comp_size,
-    .comp_rw = v2_comp_rw,
-    .mem_rw = v2_mem_rw,
-    .block_rw = v2_block_rw,
-    .hole = v2_hole,
-    .bind = v2_bind,
-    .open = v2_open,
-    .reset = v2_reset,
-    .dvsec_read = v2_dvsec_read,
-    .dvsec_write = v2_dvsec_write,
+    V2_TRAITS,
 };
 
-const SimKernel *sim_kernel_find(const char *name)
-{
-    return strcmp(name, sim_kernel_v2_reset.name) ? NULL :
-                                                    &sim_kernel_v2_reset;
-}
+const SimKernel sim_kernel_v2_reset = {
+    .name = "v2-reset",
+    .mem_mmap = true,
+    V2_TRAITS,
+};
+
+const SimKernel sim_kernel_v2_nommap = {
+    .name = "v2-nommap",
+    V2_TRAITS,
+};

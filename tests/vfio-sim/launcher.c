@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "mangle.h"
 #include "vfio-sim-regs.h"
 
 #define LIBRARY "libvfio-sim.so"
@@ -35,6 +36,8 @@
 static SimConfig config;
 static const char *memory_file;
 static bool given_kernel, given_devices, given_memory, given_topology;
+static bool given_decoders, given_decoder;
+/* Volatile, because the signal handler reads it */
 static volatile pid_t child;
 
 static const char help[] =
@@ -49,7 +52,8 @@ static const char help[] =
 "  vfio-sim -- qemu-system-x86_64 -device vfio-pci,host=0000:c1:00.0 ...\n"
 "\n"
 "Devices:\n"
-"  --kernel=GENERATION  the kernel to stand in for: v2-reset (default)\n"
+"  --kernel=GENERATION  the kernel to stand in for: v2-reset (default), v2,\n"
+"                       v2-nommap, v3, v4, v5, or none for one without CXL\n"
 "  --devices=N          number of devices, 1 (default) to 16; the second has\n"
 "                       the address 0000:c2:00.0, and so on\n"
 "  --memory=SIZE        memory of each device, a multiple of 256M up to 4T\n"
@@ -59,6 +63,14 @@ static const char help[] =
 "                       directory)\n"
 "  --topology=A|B|C     component registers at the end (A, the default), at\n"
 "                       the start (B) or in the middle (C) of BAR 0\n"
+"  --decoders=N         HDM decoders: 1 (default), 2, 4, ... 14\n"
+"  --decoder=STATE      how the host's firmware has left the first of them:\n"
+"                       locked (default), unlocked, uncommitted, interleaved\n"
+"  --geometry-id=N      v4, v5: id of the capability that says where the\n"
+"                       registers are (default 6, which is a guess)\n"
+"  --geometry-form=F    v4, v5: its offset is u64 (default) or u32, as well\n"
+"  --mangle=NAME        a malformed reply or an odd device; --mangle=help\n"
+"                       lists them\n"
 "  --iova=x86|arm       the host's IOVA ranges: which interrupt window they\n"
 "                       leave out (default x86)\n"
 "  --fault=SPEC         as the control command \"fault\", from the start\n"
@@ -89,6 +101,11 @@ static const char help[] =
 "  fault HOST clear     no more faults\n"
 "  set HOST hardware-committed=0|1   the decoder after the next open or reset\n"
 "  set HOST viable=0|1  whether the device's group may be used\n"
+"  set HOST mangle=NAME a malformation, or none\n"
+"  set HOST reset-busy=N             v5: the next N resets fail with EAGAIN\n"
+"  set HOST sbr-unmasked=0|1         v5: hot resets reach the device\n"
+"  set HOST pfnmap=0|1  whether iommufd maps device memory by its address\n"
+"  set HOST geometry-id=N, set HOST geometry-form=u64|u32\n"
 "  irq HOST N           let the device raise interrupt N\n"
 "  err HOST, req HOST   signal the error or the unplug request eventfd\n"
 "\n"
@@ -110,25 +127,17 @@ static void __attribute__((format(printf, 1, 2), noreturn)) die(const char *fmt,
 
 static uint64_t parse_size(const char *text)
 {
-    static const char units[] = "KMGT";
-    char *end;
-    const char *unit;
-    unsigned long long n;
-    unsigned shift = 0;
+    static const char units[] = "kKmMgGtT";
+    size_t len = strlen(text);
+    const char *unit = len ? strchr(units, text[len - 1]) : NULL;
+    unsigned shift = unit ? 10 * ((unit - units) / 2 + 1) : 0;
+    char number[32];
+    uint64_t n;
 
-    errno = 0;
-    n = strtoull(text, &end, 0);
-    if (end == text || errno || *text == '-') {
+    snprintf(number, sizeof(number), "%.*s", (int)(len - !!unit), text);
+    if (len >= sizeof(number) || !sim_parse_number(number, UINT64_MAX, &n)) {
         die("--memory=%s is not a size; give a number with K, M, G or T",
             text);
-    }
-    if (*end) {
-        unit = strchr(units, *end & ~0x20);
-        if (!unit || end[1]) {
-            die("--memory=%s is not a size; give a number with K, M, G or T",
-                text);
-        }
-        shift = 10 * (unit - units + 1);
     }
     if (!n || n > SIM_MEM_MAX >> shift || (n << shift) % SIM_MEM_UNIT) {
         die("--memory=%s must be a multiple of 256M, up to 4T", text);
@@ -138,10 +147,9 @@ static uint64_t parse_size(const char *text)
 
 static unsigned parse_count(const char *text)
 {
-    char *end;
-    unsigned long n = strtoul(text, &end, 10);
+    uint64_t n;
 
-    if (!*text || *end || n < 1 || n > SIM_MAX_DEVICES) {
+    if (!sim_parse_number(text, SIM_MAX_DEVICES, &n) || !n) {
         die("--devices=%s must be a number from 1 to %d", text,
             SIM_MAX_DEVICES);
     }
@@ -172,7 +180,8 @@ static void check_specs(void)
     const char *err;
     SimFault fault;
     SimKnob knob;
-    bool value;
+    const char *kernel = sim_config_bound(&config);
+    uint32_t value;
     unsigned i;
 
     for (i = 0; i < config.num_faults; i++) {
@@ -189,6 +198,12 @@ static void check_specs(void)
         err = sim_knob_parse(spec_device("set", spec), &knob, &value);
         if (err) {
             die("--set=%s: %s", spec, err);
+        }
+        if (knob == SIM_KNOB_MANGLE && kernel &&
+            !sim_mangle_concerns(value, kernel)) {
+            die("the malformation \"%s\" does not concern a kernel of "
+                "generation %s; see --mangle=help", sim_mangle_name(value),
+                kernel);
         }
     }
 }
@@ -278,6 +293,9 @@ static void make_sysfs(unsigned index)
     snprintf(target, sizeof(target), "../../../kernel/iommu_groups/%u", group);
     make_link(target, dir, "iommu_group");
     make_link("../../../bus/pci", dir, "subsystem");
+    if (!sim_config_bound(&config)) {
+        return;
+    }
     make_link("../../../bus/pci/drivers/vfio-pci", dir, "driver");
     snprintf(name, sizeof(name), "/vfio-dev/vfio%u", index);
     strncat(dir, name, sizeof(dir) - strlen(dir) - 1);
@@ -356,7 +374,9 @@ static bool reuse_state(void)
     if ((given_kernel && strcmp(old.kernel, config.kernel)) ||
         (given_devices && old.devices != config.devices) ||
         (given_memory && old.memory != config.memory) ||
-        (given_topology && old.topology != config.topology) || memory_file ||
+        (given_topology && old.topology != config.topology) ||
+        (given_decoders && old.decoders != config.decoders) ||
+        (given_decoder && strcmp(old.decoder, config.decoder)) || memory_file ||
         config.num_faults || config.num_knobs) {
         die("%s holds the state of devices made with other options; remove "
             "it, choose another, or give no options for devices", config.dir);
@@ -439,22 +459,25 @@ static void remove_state(void)
 }
 
 /*
- * A command that went into the background still needs the directory: leave
- * a process behind that waits for its end.
+ * Leave a process behind that removes the directory when the launcher has
+ * ended, however that came about, and nothing in the background uses it.
  */
-static void remove_when_unused(void)
+static void start_guard(void)
 {
     struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
-    char path[SIM_PATH_MAX + 16];
-    int fd, null;
+    char path[SIM_PATH_MAX + 16], c;
+    int alive[2], fd, null;
+    pid_t pid;
 
-    snprintf(path, sizeof(path), "%s/in-use", config.dir);
-    fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || fcntl(fd, F_OFD_SETLK, &fl) == 0) {
-        remove_state();
-        return;
+    if (pipe2(alive, O_CLOEXEC) < 0) {
+        die("cannot make a pipe: %s", strerror(errno));
     }
-    if (fork() != 0) {
+    pid = fork();
+    if (pid < 0) {
+        die("cannot start a process: %s", strerror(errno));
+    }
+    if (pid > 0) {
+        close(alive[0]);    /* the other end stays open as long as we live */
         return;
     }
     setsid();
@@ -462,14 +485,42 @@ static void remove_when_unused(void)
     dup2(null, 0);
     dup2(null, 1);
     dup2(null, 2);
+    /* What the caller has left open is not for us to keep */
+    for (fd = 3; fd < 1024; fd++) {
+        if (fd != alive[0]) {
+            close(fd);
+        }
+    }
     if (chdir("/") < 0) {
         _exit(1);
     }
-    while (fcntl(fd, F_OFD_SETLKW, &fl) < 0 && errno == EINTR) {
+    while (read(alive[0], &c, 1) < 0 && errno == EINTR) {
+        continue;
+    }
+    snprintf(path, sizeof(path), "%s/in-use", config.dir);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fcntl(fd, F_OFD_SETLKW, &fl) < 0 && errno == EINTR) {
         continue;
     }
     remove_state();
     _exit(0);
+}
+
+/* At once, unless a command that went into the background needs it */
+static void remove_when_unused(void)
+{
+    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
+    char path[SIM_PATH_MAX + 16];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/in-use", config.dir);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || fcntl(fd, F_OFD_SETLK, &fl) == 0) {
+        remove_state();
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
 }
 
 /* The library is beside the launcher, or in ../lib when installed */
@@ -722,12 +773,67 @@ static void add_spec(char **list, unsigned *n, const char *text)
     list[(*n)++] = strdup(text);
 }
 
+/* A knob of all devices */
+static void add_knob(const char *knob, const char *value)
+{
+    char spec[128], host[16];
+    unsigned i;
+
+    for (i = 0; value && i < config.devices; i++) {
+        sim_config_host(i, host, sizeof(host));
+        snprintf(spec, sizeof(spec), "%s %s=%s", host, knob, value);
+        add_spec(config.knobs, &config.num_knobs, spec);
+    }
+}
+
+static void set_kernel(const char *name)
+{
+    static const char *const names[] = {
+        "v2-reset", "v2", "v2-nommap", "v3", "v4", "v5", "none",
+    };
+    unsigned i;
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (!strcmp(name, names[i])) {
+            strcpy(config.kernel, name);
+            given_kernel = true;
+            return;
+        }
+    }
+    die("--kernel=%s is unknown; there are v2-reset, v2, v2-nommap, v3, v4, "
+        "v5 and none", name);
+}
+
+static void set_decoders(const char *text)
+{
+    uint64_t n;
+
+    /* Other numbers cannot be expressed, more would hit what is behind */
+    if (!sim_parse_number(text, 14, &n) || !n || (n > 1 && n % 2)) {
+        die("--decoders=%s must be 1, 2, 4, 6, 8, 10, 12 or 14", text);
+    }
+    config.decoders = n;
+    given_decoders = true;
+}
+
+static void set_decoder(const char *state)
+{
+    if (strcmp(state, "locked") && strcmp(state, "unlocked") &&
+        strcmp(state, "uncommitted") && strcmp(state, "interleaved")) {
+        die("--decoder=%s must be locked, unlocked, uncommitted or "
+            "interleaved", state);
+    }
+    strcpy(config.decoder, state);
+    given_decoder = true;
+}
+
 int main(int argc, char **argv)
 {
     enum {
         OPT_KERNEL = 256, OPT_DEVICES, OPT_MEMORY, OPT_MEMORY_FILE,
         OPT_TOPOLOGY, OPT_IOVA, OPT_FAULT, OPT_SET, OPT_STATE_DIR, OPT_PREPARE,
-        OPT_CONTROL, OPT_PRELOAD,
+        OPT_CONTROL, OPT_PRELOAD, OPT_DECODERS, OPT_DECODER, OPT_GEOMETRY_ID,
+        OPT_GEOMETRY_FORM, OPT_MANGLE,
     };
     static const struct option options[] = {
         { "kernel", required_argument, NULL, OPT_KERNEL },
@@ -735,6 +841,11 @@ int main(int argc, char **argv)
         { "memory", required_argument, NULL, OPT_MEMORY },
         { "memory-file", required_argument, NULL, OPT_MEMORY_FILE },
         { "topology", required_argument, NULL, OPT_TOPOLOGY },
+        { "decoders", required_argument, NULL, OPT_DECODERS },
+        { "decoder", required_argument, NULL, OPT_DECODER },
+        { "geometry-id", required_argument, NULL, OPT_GEOMETRY_ID },
+        { "geometry-form", required_argument, NULL, OPT_GEOMETRY_FORM },
+        { "mangle", required_argument, NULL, OPT_MANGLE },
         { "iova", required_argument, NULL, OPT_IOVA },
         { "fault", required_argument, NULL, OPT_FAULT },
         { "set", required_argument, NULL, OPT_SET },
@@ -748,6 +859,7 @@ int main(int argc, char **argv)
     };
     const char *state_dir = NULL, *prepare = NULL, *preload = NULL;
     const char *control_dir = NULL;
+    const char *geometry_id = NULL, *geometry_form = NULL, *mangle = NULL;
     int opt, ret;
 
     strcpy(config.kernel, "v2-reset");
@@ -755,13 +867,31 @@ int main(int argc, char **argv)
     config.devices = 1;
     config.memory = SIM_MEM_UNIT;
     config.topology = 'A';
+    config.decoders = 1;
+    strcpy(config.decoder, "locked");
     while ((opt = getopt_long(argc, argv, "+hV", options, NULL)) != -1) {
         switch (opt) {
         case OPT_KERNEL:
-            if (strcmp(optarg, "v2-reset")) {
-                die("--kernel=%s is unknown; there is v2-reset", optarg);
+            set_kernel(optarg);
+            break;
+        case OPT_DECODERS:
+            set_decoders(optarg);
+            break;
+        case OPT_DECODER:
+            set_decoder(optarg);
+            break;
+        case OPT_GEOMETRY_ID:
+            geometry_id = optarg;
+            break;
+        case OPT_GEOMETRY_FORM:
+            geometry_form = optarg;
+            break;
+        case OPT_MANGLE:
+            if (!strcmp(optarg, "help")) {
+                sim_mangle_help();
+                return 0;
             }
-            given_kernel = true;
+            mangle = optarg;
             break;
         case OPT_DEVICES:
             config.devices = parse_count(optarg);
@@ -819,6 +949,9 @@ int main(int argc, char **argv)
     if (control_dir) {
         return control(control_dir, argv + optind);
     }
+    add_knob("geometry-id", geometry_id);
+    add_knob("geometry-form", geometry_form);
+    add_knob("mangle", mangle);
     check_specs();
     if (prepare) {
         if (optind < argc || state_dir) {
@@ -838,6 +971,7 @@ int main(int argc, char **argv)
         make_temporary();
         /* The error paths leave through exit() until the command runs */
         atexit(remove_state);
+        start_guard();
     }
     make_state();
     ret = run_command(argv + optind, preload);

@@ -52,12 +52,15 @@ static uint64_t block_offset(char topology)
 static void load(void)
 {
     const SimKernel *kernel;
+    const char *bound;
     unsigned i;
 
     if (sim_config_load(&config, sim_dir) < 0) {
         return;
     }
-    kernel = sim_kernel_find(config.kernel);
+    bound = sim_config_bound(&config);
+    /* Without a driver nobody gets to use this one */
+    kernel = sim_kernel_find(bound ? bound : "none");
     if (!kernel) {
         return;
     }

@@ -125,7 +125,7 @@ static const Mangle mangles[] = {
     { "none", "the truth", CXL, true, { } },
 
     /* The device's capability chain */
-    { "device-no-flag", "the device is not said to be CXL", CXL, true,
+    { "device-no-flag", "the device is not said to be CXL", CXL, false,
       { DEV(OP_CLEAR, 4, D_FLAGS, 1 << 9) } },
     { "device-fails", "GET_INFO fails", CXL, false,
       { DEV(OP_FAIL, 0, 0, EIO) } },
@@ -167,7 +167,7 @@ static const Mangle mangles[] = {
       { DEV(OP_CAPS, 0, 1, 6) } },
     { "device-argsz-0", "the reply needs no room", CAP, false,
       { DEV(OP_SET, 4, D_ARGSZ, 0) } },
-    { "device-argsz-max", "the reply needs 4 GiB", CAP, false,
+    { "device-argsz-max", "the reply needs 4 GiB", CAP, true,
       { DEV(OP_SET, 4, D_ARGSZ, 0xffffffff) } },
     { "device-argsz-grows", "the reply always needs more room", CAP, false,
       { DEV(OP_GROW, 0, 0, 0) } },
@@ -311,13 +311,13 @@ static const Mangle mangles[] = {
       { MEM(OP_SET, 4, R_SUBTYPE, 7) } },
     { "memory-subtype-2", "the subtype of the registers", CXL, false,
       { MEM(OP_SET, 4, R_SUBTYPE, 2) } },
-    { "memory-index", "another region's index", CXL, true,
+    { "memory-index", "another region's index", CXL, false,
       { MEM(OP_SET, 4, R_INDEX, 3) } },
     { "memory-offset-unaligned", "file offset not on a page", CXL, false,
       { MEM(OP_ADD, 8, R_OFFSET, 1) } },
     { "memory-argsz-0", "the reply needs no room", CXL, false,
       { MEM(OP_SET, 4, R_ARGSZ, 0) } },
-    { "memory-argsz-max", "the reply needs 4 GiB", CXL, false,
+    { "memory-argsz-max", "the reply needs 4 GiB", CXL, true,
       { MEM(OP_SET, 4, R_ARGSZ, 0xffffffff) } },
     { "memory-argsz-grows", "the reply always needs more room", CXL, false,
       { MEM(OP_GROW, 0, 0, 0) } },
@@ -481,7 +481,7 @@ static const Mangle mangles[] = {
     { "dvsec-loop", "extended capabilities in a loop", CXL, false,
       { CFG(OP_CLEAR, 4, C_DEVICE, 0xfff00000),
         CFG(OP_OR, 4, C_DEVICE, 0x10000000) } },
-    { "class-memory", "the class of a memory expander", CXL, false,
+    { "class-memory", "the class of a memory expander", CXL, true,
       { CFG(OP_SET, 4, C_CLASS, 0x05021001) } },
 
     /* Short reads and writes */
@@ -698,7 +698,7 @@ size_t sim_mangle_count(unsigned n, SimWhere where, size_t done)
     const Change *c;
     unsigned i = 0;
 
-    while ((c = change(n, where, &i))) {
+    while (where != SIM_AT_NOTHING && (c = change(n, where, &i))) {
         done = c->value < done ? c->value : done;
     }
     return done;

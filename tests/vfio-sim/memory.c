@@ -183,4 +183,5 @@ void sim_mmap_update(SimDevice *dev)
                        m->len, m->prot, MAP_SHARED | MAP_FIXED, m->offset);
         }
     }
+    sim_dmabuf_update(dev);
 }

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,14 +14,9 @@
 
 static bool parse_index(const char *s, unsigned *index)
 {
-    char *end;
-    unsigned long n;
+    uint64_t n;
 
-    if (*s < '0' || *s > '9') {
-        return false;
-    }
-    n = strtoul(s, &end, 10);
-    if (*end || n > 255) {
+    if (!sim_parse_number(s, 255, &n)) {
         return false;
     }
     *index = n;
@@ -49,7 +43,12 @@ bool sim_path_device_node(const char *path, SimKind *kind, unsigned *index)
     } else {
         return false;
     }
-    return sim_ready() && sim_device(*index);
+    if (!sim_ready()) {
+        return false;
+    }
+    /* A device that the driver refuses has no files */
+    return (*kind != SIM_FD_CDEV && *kind != SIM_FD_GROUP) ||
+           (sim_device(*index) && sim_config_bound(sim_config()));
 }
 
 void sim_path_devnum(SimKind kind, unsigned index, unsigned *maj,

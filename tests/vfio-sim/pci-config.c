@@ -241,7 +241,7 @@ static void config_read(SimDevice *dev, unsigned pos, uint8_t *buf, size_t n)
 {
     size_t i;
 
-    if (dev->kernel->cxl && in_cxl_dvsec(pos) &&
+    if (in_cxl_dvsec(pos) &&
         dev->kernel->dvsec_read(dev, pos - SIM_ECAP_CXL_DEVICE, buf, n)) {
         return;
     }
@@ -274,9 +274,7 @@ static void config_write(SimDevice *dev, unsigned pos, const uint8_t *buf,
         uint32_t value = 0;
 
         memcpy(&value, buf, n);
-        if (dev->kernel->cxl) {
-            dev->kernel->dvsec_write(dev, pos - SIM_ECAP_CXL_DEVICE, value, n);
-        }
+        dev->kernel->dvsec_write(dev, pos - SIM_ECAP_CXL_DEVICE, value, n);
         return;
     }
     for (i = 0; i < n; i++) {
@@ -290,8 +288,11 @@ static void config_write(SimDevice *dev, unsigned pos, const uint8_t *buf,
     if (touches(pos, n, SIM_CAP_PM + PCI_PM_CTRL)) {
         uint8_t *c = &st->hw[SIM_CAP_PM + PCI_PM_CTRL];
 
-        if ((*c & 3) == 1 || (*c & 3) == 2) {
+        if ((*c & 3) == 1 || (*c & 3) == 2 || dev->kernel->stays_in_d0) {
             *c = (*c & ~3) | power;     /* there is neither D1 nor D2 */
+        }
+        if (power == 3 && (*c & 3) == 0 && dev->kernel->resume) {
+            dev->kernel->resume(dev);
         }
         sim_mmap_update(dev);
     }
@@ -326,6 +327,8 @@ ssize_t sim_config_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
             config_write(dev, at, (uint8_t *)buf + done, n);
         } else {
             config_read(dev, at, (uint8_t *)buf + done, n);
+            sim_mangle_config(dev->st->knobs[SIM_KNOB_MANGLE], at,
+                              (uint8_t *)buf + done, n);
         }
         done += n;
     }

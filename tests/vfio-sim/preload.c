@@ -27,10 +27,10 @@
  * The wrappers have names of their own and get the C library's through an
  * assembler label, because headers may rename or inline the functions.
  */
+#define EXPORTED(name) \
+    __asm__(#name) __attribute__((visibility("default"), used))
 #define WRAP(ret, name, ...) \
-    ret wrap_##name(__VA_ARGS__) __asm__(#name) \
-        __attribute__((visibility("default"), used)); \
-    ret wrap_##name(__VA_ARGS__)
+    ret wrap_##name(__VA_ARGS__) EXPORTED(name); ret wrap_##name(__VA_ARGS__)
 
 #define NEXT(name, ret, ...) \
     static ret (*next)(__VA_ARGS__); \
@@ -265,7 +265,8 @@ static bool fd_devnum(int fd, unsigned *maj, unsigned *min)
     }
     sim_lock();
     file = sim_file_get(fd);
-    if (file && (file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_KVM)) {
+    if (file && (file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_KVM ||
+                 file->kind == SIM_FD_DMABUF)) {
         file = NULL;
     }
     if (file) {

@@ -66,16 +66,47 @@ static size_t type_cap(SimDevice *dev, unsigned region,
     return sizeof(*cap);
 }
 
+static size_t geometry_cap(SimDevice *dev, uint8_t *buf)
+{
+    const uint32_t *knobs = dev->st->knobs;
+    uint64_t offset = dev->block + SIM_CM_OFFSET + VFIO_SIM_CM_HDM;
+    struct vfio_info_cap_header header = {
+        .id = knobs[SIM_KNOB_GEOMETRY_ID], .version = 1,
+    };
+
+    memset(buf, 0, 24);
+    memcpy(buf, &header, sizeof(header));
+    sim_st32(buf + 8, VFIO_SIM_COMPONENT_BAR);
+    if (knobs[SIM_KNOB_GEOMETRY_FORM] == 32) {
+        sim_st32(buf + 12, offset);
+        return 16;
+    }
+    sim_st32(buf + 16, offset);
+    sim_st32(buf + 20, offset >> 32);
+    return 24;
+}
+
+static SimWhere region_where(SimDevice *dev, unsigned region)
+{
+    return region == dev->kernel->mem_region ? SIM_AT_MEMORY :
+           region == dev->kernel->comp_region ? SIM_AT_REGISTERS :
+           region == VFIO_SIM_COMPONENT_BAR ? SIM_AT_BAR : SIM_AT_OTHER;
+}
+
 int sim_get_region_info(SimDevice *dev, struct vfio_region_info *arg)
 {
     const SimKernel *k = dev->kernel;
     struct vfio_region_info info = *arg;
     unsigned regions = k->cxl ? SIM_NUM_REGIONS : VFIO_PCI_NUM_REGIONS;
+    static SimReply reply;      /* under sim_lock() */
+    SimWhere where = region_where(dev, info.index);
     union {
         SparseCap sparse;
         struct vfio_region_info_cap_type type;
+        uint8_t geometry[24];
     } cap = { 0 };
     size_t size = 0;
+    int ret;
 
     if (info.argsz < sizeof(info) || info.index >= regions ||
         info.index == VFIO_PCI_VGA_REGION_INDEX) {
@@ -99,15 +130,21 @@ int sim_get_region_info(SimDevice *dev, struct vfio_region_info *arg)
     }
     if (size) {
         info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
-        if (info.argsz < sizeof(info) + size) {
-            info.argsz = sizeof(info) + size;
-        } else {
-            info.cap_offset = sizeof(info);
-            memcpy(arg + 1, &cap, size);
-        }
     }
-    *arg = info;
-    return 0;
+    reply.size = reply.head = sizeof(info);
+    reply.cap_field = offsetof(struct vfio_region_info, cap_offset);
+    memcpy(reply.buf, &info, sizeof(info));
+    if (size) {
+        sim_reply_cap(&reply, &cap, size);
+    }
+    if (k->geometry && info.index == k->comp_region) {
+        sim_reply_cap(&reply, &cap, geometry_cap(dev, cap.geometry));
+    }
+    ret = sim_mangle_error(dev->st->knobs[SIM_KNOB_MANGLE], where);
+    if (ret == 0) {
+        sim_reply_send(&reply, dev, where, arg);
+    }
+    return ret;
 }
 
 /* The widest aligned access that a transfer can start with */
@@ -199,6 +236,13 @@ static ssize_t bar_rw(SimDevice *dev, unsigned region, void *buf, size_t count,
         return -EINVAL;
     }
     count = count < size - pos ? count : size - pos;
+    if (region == VFIO_SIM_COMPONENT_BAR && dev->kernel->bar_check) {
+        int ret = dev->kernel->bar_check(dev, pos, count);
+
+        if (ret < 0) {
+            return ret;
+        }
+    }
     if (!sim_config_memory_on(dev)) {
         return -EIO;
     }
@@ -206,6 +250,21 @@ static ssize_t bar_rw(SimDevice *dev, unsigned region, void *buf, size_t count,
     return region == VFIO_SIM_COMPONENT_BAR ?
            bar0_rw(dev, buf, count, pos, write) :
            bar2_rw(dev, buf, count, pos, write);
+}
+
+static SimWhere rw_where(SimDevice *dev, unsigned region, bool write)
+{
+    switch (region_where(dev, region)) {
+    case SIM_AT_MEMORY:
+        return write ? SIM_AT_WRITE_MEMORY : SIM_AT_READ_MEMORY;
+    case SIM_AT_REGISTERS:
+        return write ? SIM_AT_WRITE_REGISTERS : SIM_AT_READ_REGISTERS;
+    case SIM_AT_BAR:
+        return write ? SIM_AT_WRITE_BAR : SIM_AT_READ_BAR;
+    default:
+        return region != VFIO_PCI_CONFIG_REGION_INDEX ? SIM_AT_NOTHING :
+               write ? SIM_AT_WRITE_CONFIG : SIM_AT_READ_CONFIG;
+    }
 }
 
 ssize_t sim_region_rw(SimDevice *dev, unsigned region, void *buf, size_t count,
@@ -234,5 +293,7 @@ ssize_t sim_region_rw(SimDevice *dev, unsigned region, void *buf, size_t count,
         sim_count(dev, write ? SIM_STAT_COMP_WRITES : SIM_STAT_COMP_READS);
         ret = k->comp_rw(dev, buf, count, pos, write);
     }
-    return ret;
+    return ret > 0 ? (ssize_t)sim_mangle_count(dev->st->knobs[SIM_KNOB_MANGLE],
+                                               rw_where(dev, region, write),
+                                               ret) : ret;
 }

@@ -23,6 +23,7 @@
 #include "uapi.h"
 #include "vfio-sim-regs.h"
 #include "config.h"
+#include "mangle.h"
 
 #define SIM_PAGE            0x1000ull
 #define SIM_REGION_SHIFT    40
@@ -30,9 +31,12 @@
 #define SIM_MEM_REGION      9       /* in the order of generation v2 */
 #define SIM_COMP_REGION     10
 #define SIM_NUM_REGIONS     11
+#define SIM_NO_REGION       (~0u)
 
 #define SIM_CM_OFFSET       0x1000  /* of the CM area in the block */
 #define SIM_CM_SIZE         0x1000
+
+#define SIM_CXL_DVSEC_LEN   0x3c
 
 #define SIM_MAX_FAULTS      32
 #define SIM_MAX_WRITES      1024
@@ -47,6 +51,7 @@ typedef enum SimKind {
     SIM_FD_CDEV,
     SIM_FD_IOMMUFD,
     SIM_FD_KVM,
+    SIM_FD_DMABUF,
 } SimKind;
 
 typedef enum SimStat {
@@ -103,7 +108,10 @@ typedef struct SimState {
     uint8_t vconfig[SIM_CONFIG_SIZE];   /* what vfio-pci virtualises of it */
     uint32_t cm[SIM_CM_SIZE / 4];       /* physical CM area */
     uint32_t shadow[SIM_CM_SIZE / 4];   /* the kernel's copy of it */
+    uint8_t dvsec[SIM_CXL_DVSEC_LEN];   /* the kernel's copy, if it has one */
+    uint32_t dvsec_locked;
     uint32_t mem_active;                /* the kernel lets memory be touched */
+    uint32_t reset_failed;
     uint32_t knobs[SIM_KNOB__MAX];
     SimAccel accel;
     uint64_t stats[SIM_STAT__MAX];
@@ -117,31 +125,47 @@ typedef struct SimFile SimFile;
 typedef struct SimSpace SimSpace;
 typedef struct SimIommufd SimIommufd;
 
+/* What can be exported as a dma-buf */
+typedef enum SimDmaBuf {
+    SIM_DMA_BUF_NONE,
+    SIM_DMA_BUF_BARS,
+    SIM_DMA_BUF_MEMORY,     /* and BARs */
+} SimDmaBuf;
+
 /* How one kernel generation differs from another */
 typedef struct SimKernel {
     const char *name;
     bool cxl;               /* sets VFIO_DEVICE_FLAGS_CXL */
+    bool geometry;          /* the registers' region says where they are */
     unsigned mem_region;
     unsigned comp_region;
     uint32_t region_type;
     bool mem_mmap;
     bool memory_space_gate; /* no memory while PCI Memory Space is off */
     bool zap_on_reset;
-    /* Fill in the CXL device capability; returns its size, 0 for none */
+    bool stays_in_d0;
+    SimDmaBuf dma_buf;
+    /* Fill in the CXL device capability; returns its size. NULL: none */
     size_t (*device_cap)(SimDevice *dev, void *buf);
     size_t (*comp_size)(SimDevice *dev);
     ssize_t (*comp_rw)(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                        bool write);
     ssize_t (*mem_rw)(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                       bool write);
-    /* BAR fd access inside the hole */
+    /* Refuses a BAR fd access as a whole; NULL: never */
+    int (*bar_check)(SimDevice *dev, uint64_t pos, size_t count);
+    /* BAR fd access inside the component block */
     ssize_t (*block_rw)(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                         bool write);
     /* The part of the component BAR that cannot be mapped */
     void (*hole)(SimDevice *dev, uint64_t *start, uint64_t *end);
     void (*bind)(SimDevice *dev);
     void (*open)(SimDevice *dev);
-    void (*reset)(SimDevice *dev);
+    /* Resets the device and what the kernel knows of it, unless that fails */
+    int (*reset)(SimDevice *dev, SimStat why);
+    /* From D3 to D0; NULL: nothing */
+    void (*resume)(SimDevice *dev);
+    /* False: read it like any other capability */
     bool (*dvsec_read)(SimDevice *dev, unsigned reg, void *buf, size_t count);
     void (*dvsec_write)(SimDevice *dev, unsigned reg, uint32_t value,
                         size_t count);
@@ -186,6 +210,13 @@ struct SimFile {
     SimSpace *container;    /* container, and group that is in one */
     SimIommufd *ictx;       /* iommufd, and cdev that is bound */
     uint32_t devid;
+    struct {                /* dma-buf */
+        unsigned region;
+        unsigned ranges;
+        uint64_t offset;
+        uint64_t size;
+        bool revoked;
+    } buf;
     struct {
         dev_t st_dev;
         ino_t st_ino;
@@ -268,7 +299,7 @@ int sim_fault_any(const char *op);
 int sim_fault_region(SimDevice *dev, const char *op, unsigned region);
 /* Returns NULL or what is wrong with @spec */
 const char *sim_fault_add(SimState *st, const char *spec);
-const char *sim_knob_set(SimState *st, const char *spec);
+const char *sim_knob_set(SimDevice *dev, const char *spec);
 const char *sim_region_name(SimDevice *dev, unsigned region);
 
 /* fds.c */
@@ -316,7 +347,9 @@ ssize_t sim_device_rw(SimFile *file, void *buf, size_t count, uint64_t pos,
 /* The first user of the device has come, the last one goes */
 void sim_device_first_open(SimDevice *dev);
 void sim_device_last_close(SimDevice *dev);
-void sim_device_reset(SimDevice *dev, SimStat why);
+int sim_device_reset(SimDevice *dev, SimStat why);
+/* The device's own part of it */
+void sim_device_reset_hw(SimDevice *dev);
 uint64_t sim_region_size(SimDevice *dev, unsigned region);
 /* Whether the program may touch what it has mapped of the region */
 bool sim_region_accessible(SimDevice *dev, unsigned region);
@@ -339,7 +372,6 @@ enum {
     SIM_ECAP_GPF = 0x200,
     SIM_ECAP_DSN = 0x220,
 };
-#define SIM_CXL_DVSEC_LEN 0x3c
 
 void sim_config_bind(SimDevice *dev);
 void sim_config_open(SimDevice *dev);
@@ -372,6 +404,8 @@ void sim_component_bind(SimDevice *dev);
 void sim_component_reset(SimDevice *dev);
 bool sim_component_committed(SimDevice *dev);
 unsigned sim_component_decoders(SimDevice *dev);
+/* A register at @cm_off as the program gets to see it */
+uint32_t sim_component_show(SimDevice *dev, unsigned cm_off, uint32_t value);
 uint32_t sim_component_read(SimDevice *dev, uint64_t off);
 void sim_component_write(SimDevice *dev, uint64_t off, uint32_t value);
 
@@ -420,6 +454,8 @@ typedef struct SimMap {
     bool read;
     bool write;
     bool file;              /* vaddr is our own mapping of a file */
+    bool dma_buf;
+    bool revoked;
     SimDevice *dev;         /* device memory or BAR behind it */
     unsigned region;
     uint64_t offset;
@@ -482,8 +518,32 @@ void sim_service_wake(void);
 void sim_service_forked(void);
 char *sim_control(const char *line);    /* malloc'ed reply without newline */
 
-/* kernel-v2.c */
-extern const SimKernel sim_kernel_v2_reset;
+/* dmabuf.c */
+typedef struct SimDmaBufArg {
+    uint32_t region_index;
+    uint32_t open_flags;
+    uint32_t flags;
+    uint32_t nr_ranges;
+} SimDmaBufArg;
+
+typedef struct SimDmaBufRange {
+    uint64_t offset;
+    uint64_t length;
+} SimDmaBufRange;
+
+int sim_dmabuf_feature(SimDevice *dev, struct vfio_device_feature *arg);
+/* What IOMMU_IOAS_MAP_FILE makes of the dma-buf */
+int sim_dmabuf_map(SimFile *file, uint64_t start, SimMap *map);
+void sim_dmabuf_revoke(SimDevice *dev);
+/* The device's regions may have become accessible or not */
+void sim_dmabuf_update(SimDevice *dev);
+
+/* reply.c */
+void sim_reply_cap(SimReply *reply, const void *cap, size_t size);
+void sim_reply_send(const SimReply *reply, SimDevice *dev, SimWhere where,
+                    void *arg);
+
+/* kernels.c */
 const SimKernel *sim_kernel_find(const char *name);
 
 #endif /* VFIO_SIM_H */

@@ -195,6 +195,9 @@ static size_t map_rw(const SimMap *m, uint64_t off, void *buf, size_t len,
 {
     ssize_t n;
 
+    if (m->revoked) {
+        return 0;
+    }
     if (!m->dev) {
         return sim_copy_user(buf, m->vaddr + off, len, write);
     }
@@ -202,7 +205,7 @@ static size_t map_rw(const SimMap *m, uint64_t off, void *buf, size_t len,
     if (m->region == VFIO_SIM_COMPONENT_BAR) {
         n = write ? sys_pwrite(m->dev->bar0_fd, buf, len, m->offset + off) :
                     sys_pread(m->dev->bar0_fd, buf, len, m->offset + off);
-    } else if (!m->dev->st->mem_active) {
+    } else if (!sim_region_accessible(m->dev, m->region)) {
         n = 0;
     } else {
         n = write ? sys_pwrite(m->dev->mem_fd, buf, len, m->offset + off) :

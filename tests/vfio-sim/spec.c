@@ -3,12 +3,11 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "config.h"
+#include "mangle.h"
 
 #define NUM(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -35,9 +34,18 @@ static const char *const region_names[] = {
 
 static const char *const other_ops[] = { "open", "cxl-reset" };
 
-static const char *const knobs[SIM_KNOB__MAX] = {
-    [SIM_KNOB_HARDWARE_COMMITTED] = "hardware-committed",
-    [SIM_KNOB_VIABLE] = "viable",
+static const struct {
+    const char *name;
+    uint32_t max;
+} knobs[SIM_KNOB__MAX] = {
+    [SIM_KNOB_HARDWARE_COMMITTED] = { "hardware-committed", 1 },
+    [SIM_KNOB_VIABLE] = { "viable", 1 },
+    [SIM_KNOB_RESET_BUSY] = { "reset-busy", INT32_MAX },
+    [SIM_KNOB_SBR_UNMASKED] = { "sbr-unmasked", 1 },
+    [SIM_KNOB_PFNMAP] = { "pfnmap", 1 },
+    [SIM_KNOB_GEOMETRY_ID] = { "geometry-id", 0xffff },
+    [SIM_KNOB_GEOMETRY_FORM] = { "geometry-form", 0 },
+    [SIM_KNOB_MANGLE] = { "mangle", 0 },
 };
 
 /* "device_reset" and "reset" are the same */
@@ -86,20 +94,11 @@ static bool known_op(const char *op)
     return false;
 }
 
-static bool parse_number(const char *s, long min, long max, long *value)
-{
-    char *end;
-
-    errno = 0;
-    *value = strtol(s, &end, 0);
-    return *s && !*end && !errno && *value >= min && *value <= max;
-}
-
 const char *sim_fault_parse(const char *spec, SimFault *fault)
 {
     char copy[128];
     char *save, *op, *word;
-    long err = 0, count = -1;
+    uint64_t err = 0, count = 0;
 
     if (snprintf(copy, sizeof(copy), "%s", spec) >= (int)sizeof(copy)) {
         return "fault: too long";
@@ -112,11 +111,11 @@ const char *sim_fault_parse(const char *spec, SimFault *fault)
     }
     while ((word = strtok_r(NULL, " ", &save))) {
         if (!strncmp(word, "errno=", 6)) {
-            if (!parse_number(word + 6, 1, 4095, &err)) {
+            if (!sim_parse_number(word + 6, 4095, &err) || !err) {
                 return "fault: errno must be a number from 1 to 4095";
             }
         } else if (!strncmp(word, "count=", 6)) {
-            if (!parse_number(word + 6, 1, INT32_MAX, &count)) {
+            if (!sim_parse_number(word + 6, INT32_MAX, &count) || !count) {
                 return "fault: count must be a positive number";
             }
         } else {
@@ -127,27 +126,56 @@ const char *sim_fault_parse(const char *spec, SimFault *fault)
         return "fault: errno=N is missing";
     }
     fault->err = err;
-    fault->count = count;
+    fault->count = count ? (int32_t)count : -1;
     snprintf(fault->op, sizeof(fault->op), "%s", op);
     return NULL;
 }
 
-const char *sim_knob_parse(const char *spec, SimKnob *knob, bool *value)
+static const char *knob_value(SimKnob knob, const char *text, uint32_t *value)
+{
+    static char err[80];
+    uint64_t n;
+    int mangle;
+
+    switch (knob) {
+    case SIM_KNOB_MANGLE:
+        mangle = sim_mangle_find(text);
+        if (mangle < 0) {
+            return "set: unknown malformation; see vfio-sim --mangle=help";
+        }
+        n = mangle;
+        break;
+    case SIM_KNOB_GEOMETRY_FORM:
+        if (strcmp(text, "u64") && strcmp(text, "u32")) {
+            return "set: geometry-form must be u64 or u32";
+        }
+        n = text[1] == '6' ? 64 : 32;
+        break;
+    default:
+        if (!sim_parse_number(text, knobs[knob].max, &n)) {
+            snprintf(err, sizeof(err), "set: %s must be from 0 to %u",
+                     knobs[knob].name, knobs[knob].max);
+            return err;
+        }
+        break;
+    }
+    *value = n;
+    return NULL;
+}
+
+const char *sim_knob_parse(const char *spec, SimKnob *knob, uint32_t *value)
 {
     const char *eq = strchr(spec, '=');
     unsigned i;
-    long n;
 
-    if (!eq || !parse_number(eq + 1, 0, 1, &n)) {
-        return "set: expected KNOB=0 or KNOB=1";
-    }
-    for (i = 0; i < SIM_KNOB__MAX; i++) {
-        if (strlen(knobs[i]) == (size_t)(eq - spec) &&
-            !strncmp(spec, knobs[i], eq - spec)) {
+    for (i = 0; eq && i < SIM_KNOB__MAX; i++) {
+        if (strlen(knobs[i].name) == (size_t)(eq - spec) &&
+            !strncmp(spec, knobs[i].name, eq - spec)) {
             *knob = i;
-            *value = n;
-            return NULL;
+            return knob_value(i, eq + 1, value);
         }
     }
-    return "set: unknown knob; there are hardware-committed and viable";
+    return "set: expected KNOB=VALUE with hardware-committed, viable, "
+           "reset-busy, sbr-unmasked, pfnmap, geometry-id, geometry-form or "
+           "mangle";
 }

@@ -13,7 +13,7 @@
 
 #include "sim.h"
 
-#define STATE_MAGIC 0x3154534d49535856ull   /* "VXSIMST1" */
+#define STATE_MAGIC 0x3254534d49535856ull   /* "VXSIMST2" */
 
 static const char *const stat_names[SIM_STAT__MAX] = {
     [SIM_STAT_OPENS] = "opens",
@@ -92,6 +92,8 @@ static void state_bind(SimDevice *dev)
 
     st->knobs[SIM_KNOB_HARDWARE_COMMITTED] = 1;
     st->knobs[SIM_KNOB_VIABLE] = 1;
+    st->knobs[SIM_KNOB_GEOMETRY_ID] = 6;
+    st->knobs[SIM_KNOB_GEOMETRY_FORM] = 64;
     sim_component_bind(dev);
     sim_config_bind(dev);
     sim_accel_reset(dev);
@@ -110,7 +112,7 @@ static void state_bind(SimDevice *dev)
             if (fault) {
                 sim_fault_add(st, spec);
             } else {
-                sim_knob_set(st, spec);
+                sim_knob_set(dev, spec);
             }
         }
     }

@@ -275,24 +275,29 @@ static bool bus_error(const void *p)
 
     sigaction(SIGBUS, &sa, &old);
     if (!sigsetjmp(jump, 1)) {
-        *(volatile const uint8_t *)p;
+        __atomic_load_n((const uint8_t *)p, __ATOMIC_RELAXED);
         err = false;
     }
     sigaction(SIGBUS, &old, NULL);
     return err;
 }
 
-static int control_connect(void)
+static int control_connect_to(const char *name)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     struct timeval limit = { .tv_sec = 10 };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    g_snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/control",
-               g_getenv("VFIO_SIM_DIR"));
+    g_snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/%s",
+               g_getenv("VFIO_SIM_DIR"), name);
     ok(connect(fd, (void *)&sa, sizeof(sa)));
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     return fd;
+}
+
+static int control_connect(void)
+{
+    return control_connect_to("control");
 }
 
 static char *control_reply(int fd)
@@ -885,7 +890,11 @@ static void test_maps(void)
 
     fails(dma_unmap(&d, 0x10000, PAGE, &done), iommufd ? ENOENT : EINVAL);
     fails(dma_unmap(&d, 0x11000, 3 * PAGE, &done), iommufd ? ENOENT : EINVAL);
+    ok(dma_map(&d, 0x14000, ram, 2 * PAGE, true, true));
+    fails(dma_unmap(&d, 0x10000, 5 * PAGE, &done), iommufd ? ENOENT : EINVAL);
     if (iommufd) {
+        /* It has got as far as the mapping that it cannot split */
+        ok(dma_map(&d, 0x10000, ram, 4 * PAGE, true, true));
         fails(dma_unmap(&d, 0x80000, PAGE, &done), ENOENT);
     } else {
         ok(dma_unmap(&d, 0x80000, PAGE, &done));
@@ -893,7 +902,7 @@ static void test_maps(void)
         fails(dma_unmap(&d, 0x80000, 0x123, &done), EINVAL);
     }
     ok(dma_unmap(&d, 0, 0x40000, &done));
-    g_assert_cmphex(done, ==, 5 * PAGE);
+    g_assert_cmphex(done, ==, 7 * PAGE);
 
     if (iommufd) {
         struct iommu_ioas_map_file m = {
@@ -1409,6 +1418,22 @@ static void test_inherit(void)
     fails(ioctl(d.fd, VFIO_DEVICE_GET_INFO, &info), EBADF);
 }
 
+/* What a forked child does with the parent's device */
+static int use_in_child(int fd)
+{
+    g_autofree char *name = g_strdup_printf("control.%d", (int)getpid());
+    g_autofree char *reply = NULL;
+    int ret, control;
+
+    reg_w(fd, VFIO_SIM_REG_SCRATCH, 0xc0ffee);
+    ret = child_device(fd);
+    /* It has a channel of its own, since the parent's is still there */
+    control = control_connect_to(name);
+    g_assert_cmpint(write(control, "mmaps " HOST0 "\n", 19), ==, 19);
+    reply = control_reply(control);
+    return ret ? ret : strstr(reply, "\"memory\"") ? 0 : 20;
+}
+
 static void test_fork(void)
 {
     Dev d;
@@ -1418,15 +1443,8 @@ static void test_fork(void)
     open_dev(&d, g_str_equal(child_args[0], "iommufd"));
     pid = fork();
     if (pid == 0) {
-        g_autofree char *path = NULL;
-
         alarm(20);
-        reg_w(d.fd, VFIO_SIM_REG_SCRATCH, 0xc0ffee);
-        /* Its own channel, since the parent's is still there */
-        path = g_strdup_printf("%s/control.%d", g_getenv("VFIO_SIM_DIR"),
-                               (int)getpid());
-        _exit(reg_r(d.fd, VFIO_SIM_REG_SCRATCH) == 0xc0ffee ? child_device(d.fd)
-                                                            : 20);
+        _exit(use_in_child(d.fd));
     }
     g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
     g_assert_cmphex(status, ==, 0);
@@ -1465,10 +1483,13 @@ static void test_inert(void)
 /* Runs twice on the same state directory */
 static void test_persist(void)
 {
+    g_autofree char *mark = g_build_filename(g_getenv("VFIO_SIM_DIR"), "mark",
+                                             NULL);
     Dev d;
 
     open_legacy_n(&d, 0, NULL);
-    if (stat_of(HOST0, "opens") == 1) {
+    if (!g_file_test(mark, G_FILE_TEST_EXISTS)) {
+        g_assert_true(g_file_set_contents(mark, "", 0, NULL));
         wr(d.fd, MEM_REGION, 0x1000, 0xabcd1234, 4);
         control_ok("set " HOST0 " hardware-committed=0");
         control_ok("fault " HOST0 " device_feature errno=5");
@@ -1477,6 +1498,7 @@ static void test_persist(void)
         g_autofree char *writes = control("writes " HOST0);
         uint32_t v;
 
+        g_assert_cmpuint(stat_of(HOST0, "opens"), ==, 2);
         /* The open reset has found the decoder uncommitted */
         fails(pread(d.fd, &v, 4, REGION(MEM_REGION) + 0x1000), EIO);
         fails(ioctl(d.fd, VFIO_DEVICE_FEATURE, &f), EIO);
@@ -1552,6 +1574,7 @@ static void test_devices(void)
     g_assert_cmpuint(dma(d1.fd, 0x10000, 0, 8, VFIO_SIM_DMA_DST_LOCAL), ==, 1);
     peer = map_region(d1.fd, MEM_REGION, 0, MEM);
     g_assert_cmpstr((char *)peer, ==, "shared");
+    g_assert_cmphex(rd(d0.fd, MEM_REGION, 0, 4), ==, 0);
     ok(dma_map(&d0, 0x80000000, peer, MEM, true, true));
     g_assert_cmpuint(dma(d0.fd, 0x80000000, 0x100, 8, VFIO_SIM_DMA_DST_LOCAL),
                      ==, 1);
@@ -1775,7 +1798,7 @@ static void test_launcher(void)
            NULL);
     expect(2, "unknown operation", "--fault=" HOST0 " nothing errno=1", "--",
            "true", NULL);
-    expect(2, "unknown knob", "--set=" HOST0 " nothing=1", "--", "true", NULL);
+    expect(2, "set: expected", "--set=" HOST0 " nothing=1", "--", "true", NULL);
     expect(127, "not found", "--", "no-such-command-here", NULL);
     expect(2, "nobody listens", "--control", dir, "devices", NULL);
     expect(0, NULL, "--help", NULL);
@@ -1798,6 +1821,34 @@ static void test_launcher(void)
     remove_tree(dir);
 }
 
+static void kill_launcher(void)
+{
+    g_autofree char *sim = launcher();
+    char dir[128] = "";
+    int out[2], status;
+    unsigned i;
+    pid_t pid;
+
+    ok(pipe(out));
+    pid = fork();
+    if (pid == 0) {
+        dup2(out[1], 1);
+        execl(sim, sim, "--", "/bin/sh", "-c",
+              "echo -n $VFIO_SIM_DIR; exec sleep 30", NULL);
+        _exit(99);
+    }
+    g_assert_cmpint(read(out[0], dir, sizeof(dir) - 1), >, 0);
+    g_assert_true(g_file_test(dir, G_FILE_TEST_EXISTS));
+    kill(pid, SIGKILL);
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    for (i = 0; i < 100 && g_file_test(dir, G_FILE_TEST_EXISTS); i++) {
+        g_usleep(100000);
+    }
+    g_assert_false(g_file_test(dir, G_FILE_TEST_EXISTS));
+    close(out[0]);
+    close(out[1]);
+}
+
 static void test_cleanup(void)
 {
     g_autofree char *sim = launcher();
@@ -1815,6 +1866,9 @@ static void test_cleanup(void)
     g_assert_cmpint(spawn(argv, &dir), ==, 0);
     g_assert_true(g_path_is_absolute(dir));
     g_assert_false(g_file_test(dir, G_FILE_TEST_EXISTS));
+
+    /* Nor does it stay when the launcher is killed, and the command with it */
+    kill_launcher();
 
     /* A command in the background keeps its state until it ends */
     g_assert_cmpint(spawn(daemon, &dir2), ==, 0);

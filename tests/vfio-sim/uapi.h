@@ -21,9 +21,14 @@
 #define VFIO_DEVICE_INFO_CAP_CXL            6
 #endif
 
+#ifndef VFIO_DEVICE_FEATURE_DMA_BUF
+#define VFIO_DEVICE_FEATURE_DMA_BUF         11
+#endif
+
 #define SIM_VENDOR_CXL                      0x1e98
 #define SIM_REGION_TYPE_CXL \
     (VFIO_REGION_TYPE_PCI_VENDOR_TYPE | SIM_VENDOR_CXL)
+#define SIM_REGION_TYPE_V4                  4
 #define SIM_REGION_SUBTYPE_CXL_MEM          1
 #define SIM_REGION_SUBTYPE_CXL_COMP_REGS    2
 

@@ -19,7 +19,7 @@
  * Where host firmware has placed the memory of device n (0 for the first).
  * No guest may ever see this address.
  */
-#define VFIO_SIM_HPA(n)             (0x45a000000000ull + ((n) * 0x40000000000ull))
+#define VFIO_SIM_HPA(n) (0x45a000000000ull + (n) * 0x40000000000ull)
 
 /*
  * BAR 0, the component BAR, 64 bits wide: the CXL component register block
