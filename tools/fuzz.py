@@ -45,7 +45,8 @@ def compile_harness(name: str, *extra: str) -> Path:
                 '-iquote', f'{src}/include', '-iquote',
                 f'{src}/host/include/generic', '-isystem',
                 f'{src}/linux-headers', *glib('--cflags'),
-                str(src / 'hw/vfio/cxl-uapi.c'), str(HARNESS),
+                str(src / 'hw/vfio/cxl-uapi.c'),
+                str(src / 'hw/vfio/info-cap.c'), str(HARNESS),
                 str(obj / 'libqemuutil.a'), *glib('--libs'), '-lm',
                 '-lpthread', '-o', str(program)],
                OUT / 'compile.log', f'compiling {name}')

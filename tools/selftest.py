@@ -344,7 +344,7 @@ class TestResults(Fixture):
             {'t': [case('ok', 'a'), case('not ok', 'b'),
                    case('skip', 'c'), case('ok', 'new')]})
         self.assertEqual([c.result for c in compared],
-                         ['ok', 'ok', 'not ok', 'ok'])
+                         ['ok', 'skip', 'not ok', 'ok'])
 
     def test_no_result_is_a_failure(self) -> None:
         with mock.patch.object(check, 'RESULTS', self.root / 'build'), \

@@ -15,6 +15,7 @@
 #include "hw/pci/pci.h"
 #include "hw/registerfields.h"
 #include "cxl-uapi.h"
+#include "info-cap.h"
 #include "trace.h"
 #include "vfio-helpers.h"
 
@@ -25,6 +26,7 @@
 static const VFIOCXLKernel kernel_v2 = {
     .name = "v2",
     .region_type = TYPE_1E98,
+    .max_decoders = HDM_DECODE_MAX,
     .traps_block = true,
     .wants_gpa = true,
 };
@@ -32,17 +34,20 @@ static const VFIOCXLKernel kernel_v2 = {
 static const VFIOCXLKernel kernel_v3 = {
     .name = "v3",
     .region_type = TYPE_1E98,
+    .max_decoders = 1,
     .traps_block = true,
 };
 
 static const VFIOCXLKernel kernel_v4 = {
     .name = "v4",
     .region_type = VFIO_REGION_TYPE_CXL,
+    .max_decoders = 1,
 };
 
 static const VFIOCXLKernel kernel_v5 = {
     .name = "v5",
     .region_type = TYPE_1E98,
+    .max_decoders = 1,
 };
 
 static bool read_region(VFIODevice *vbasedev, unsigned region, off_t offset,
@@ -112,38 +117,13 @@ bool vfio_cxl_find_block(VFIODevice *vbasedev, unsigned *bar,
     return false;
 }
 
-/*
- * The capability at @offset of a reply of @size bytes, and where the next one
- * is. Each ends before the next one or the end; a chain that goes back or
- * outside ends there.
- */
-static const struct vfio_info_cap_header *get_cap(const void *reply,
-                                                  uint32_t size,
-                                                  uint32_t *offset,
-                                                  uint32_t *length)
-{
-    const struct vfio_info_cap_header *header = reply + *offset;
-    uint32_t at = *offset;
-
-    if (!at || !QEMU_IS_ALIGNED(at, 8) || at > size ||
-        sizeof(*header) > size - at ||
-        (header->next && header->next < at + sizeof(*header))) {
-        return NULL;
-    }
-    *offset = header->next;
-    *length = (header->next ? MIN(header->next, size) : size) - at;
-    return header;
-}
-
+/* A capability that can be read as a struct: kernels with CXL align to 8 */
 static const void *find_cap(const void *reply, uint32_t size, uint32_t offset,
                             uint16_t id, uint32_t *length)
 {
-    const struct vfio_info_cap_header *header;
+    const void *cap = vfio_info_find_cap(reply, size, offset, id, length);
 
-    do {
-        header = get_cap(reply, size, &offset, length);
-    } while (header && header->id != id);
-    return header;
+    return QEMU_PTR_IS_ALIGNED(cap, 8) ? cap : NULL;
 }
 
 static const void *find_region_cap(const struct vfio_region_info *info,
@@ -355,9 +335,10 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
         cxl_decoder_count_dec(FIELD_EX32(info->hdm_capability,
                                          CXL_HDM_DECODER_CAPABILITY,
                                          DECODER_COUNT));
-    if (info->decoder_count < 1 || info->decoder_count > HDM_DECODE_MAX) {
-        error_setg(errp, "%u HDM decoders; a device has 1 to %u",
-                   info->decoder_count, HDM_DECODE_MAX);
+    if (info->decoder_count < 1 ||
+        info->decoder_count > info->kernel->max_decoders) {
+        error_setg(errp, "%u HDM decoders; this kernel offers 1 to %u",
+                   info->decoder_count, info->kernel->max_decoders);
         return false;
     }
     if (d0 + 0x10 + 0x20 * info->decoder_count >
@@ -378,7 +359,8 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
                                 &size_hi, errp)) {
         return false;
     }
-    if (!FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
+    if (!info->committed ||
+        !FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
         error_setg(errp, "the host's firmware did not commit its HDM decoder");
         return false;
     }
@@ -395,6 +377,26 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
     info->host_only = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, TYPE);
     info->locked = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT) ||
                    (info->kernel->wants_gpa && !base_lo && !base_hi);
+    return true;
+}
+
+/* CXL r3.1 Section 8.1.3: the device must say that it has CXL.mem */
+static bool check_dvsec(VFIODevice *vbasedev, Error **errp)
+{
+    unsigned length;
+    uint16_t pos = find_dvsec(vbasedev, PCIE_CXL_DEVICE_DVSEC, &length);
+    uint32_t cap;
+
+    if (!pos || length < offsetof(CXLDVSECDevice, cap3) ||
+        !read_config(vbasedev, pos + PCI_DVSEC_HEADER2, &cap)) {
+        error_setg(errp, "it has no CXL Device DVSEC");
+        return false;
+    }
+    /* The capability register is the upper half of this dword */
+    if (!(cap & (1 << (16 + 2)))) {
+        error_setg(errp, "its CXL Device DVSEC says that it has no CXL.mem");
+        return false;
+    }
     return true;
 }
 
@@ -446,8 +448,7 @@ static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
     sparse = find_region_cap(region, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
                              &length);
     if (!sparse || length < sizeof(*sparse) ||
-        sparse->nr_areas > (length - sizeof(*sparse)) /
-                           sizeof(sparse->areas[0])) {
+        !vfio_info_sparse_fits(region, sparse)) {
         error_setg(errp, "BAR %u with component registers does not say which "
                    "parts can be mapped", info->bar);
         return false;
@@ -455,7 +456,7 @@ static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
     for (uint32_t i = 0; i < sparse->nr_areas; i++) {
         uint64_t at = sparse->areas[i].offset, size = sparse->areas[i].size;
 
-        if (at < end || at > region->size || size > region->size - at ||
+        if (at < end ||
             !QEMU_IS_ALIGNED(at | size, qemu_real_host_page_size()) ||
             (size && ranges_overlap(at, size, hole, hole_size))) {
             error_setg(errp, "BAR %u cannot be mapped at 0x%" PRIx64
@@ -545,9 +546,9 @@ static bool read_geometry(const struct vfio_region_info *region,
     uint32_t at = region->cap_offset, length;
 
     do {
-        header = get_cap(region, region->argsz, &at, &length);
+        header = vfio_info_next_cap(region, region->argsz, &at, &length);
     } while (header && header->id <= VFIO_REGION_INFO_CAP_NVLINK2_LNKSPD);
-    if (!header) {
+    if (!header || !QEMU_PTR_IS_ALIGNED(header, 8)) {
         return false;
     }
     geometry = container_of(header,
@@ -649,6 +650,7 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
     }
     if (!get_memory(vbasedev, info, errp) ||
         !get_registers(vbasedev, info, errp) ||
+        !check_dvsec(vbasedev, errp) ||
         !check_block(vbasedev, info, errp) ||
         !check_bar(vbasedev, info, errp)) {
         return false;

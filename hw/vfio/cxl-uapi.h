@@ -16,6 +16,7 @@
  * struct VFIOCXLKernel - how the generations of the interface differ
  * @name: for messages and traces
  * @region_type: type of its CXL regions
+ * @max_decoders: HDM decoders that a device can have
  * @traps_block: the whole component register block cannot be mapped, and no
  *               access to it through the BAR is safe; otherwise only the
  *               HDM decoder capability is special
@@ -25,6 +26,7 @@
 typedef struct VFIOCXLKernel {
     const char *name;
     uint32_t region_type;
+    unsigned max_decoders;
     bool traps_block;
     bool wants_gpa;
 } VFIOCXLKernel;

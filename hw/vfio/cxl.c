@@ -579,10 +579,6 @@ static bool read_array(VFIOCXL *cxl, Error **errp)
 
 static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 {
-    if (!cxl->dvsecs.device) {
-        error_setg(errp, "it has no CXL Device DVSEC");
-        return false;
-    }
     if (!read_array(cxl, errp) || !map_memory(cxl, errp)) {
         return false;
     }

@@ -259,7 +259,8 @@ static void make_seed(const Generation *g, Input *in)
     unsigned registers = 19 - g->memory;
     uint8_t *array;
     const uint32_t config[] = {
-        0x10010023, 0x01411e98, 0x00000008, 0x00000100 | BLOCK, 0,
+        0x11410023, 0x01411e98, 0x00000008, 0x00000100 | BLOCK, 0,
+        0x00010023, 0x03c31e98, 0x00070000,     /* CXL Device, at 0x114 */
     };
     const uint32_t hdm[] = {
         0, 2, 0, 0, 0, 0x45a0, MEMORY, 0, 0x700,

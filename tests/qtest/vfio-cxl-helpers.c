@@ -279,8 +279,8 @@ void cxl_machine_stop(CXLMachine *m)
     g_free(m);
 }
 
-char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
-                          const char *properties)
+char *cxl_machine_try(VFIOSim *sim, const char *options, bool iommufd,
+                      const char *properties, int *status)
 {
     g_autofree char *device = device_options(iommufd, properties);
     /* Should it start, it is told to quit, and ends with status 0 */
@@ -291,15 +291,38 @@ char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
         options, device);
     const char *argv[] = { "/bin/sh", "-c", command, NULL };
     char *output = NULL;
-    int status;
 
     vfio_sim_enter(sim);
     g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT,
-                               NULL, NULL, &output, NULL, &status, NULL));
+                               NULL, NULL, &output, NULL, status, NULL));
     vfio_sim_leave();
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 1) {
-        g_error("not refused (status 0x%x): %s\n%s", status, command, output);
+    g_assert_true(WIFEXITED(*status));
+    *status = WEXITSTATUS(*status);
+    return output;
+}
+
+char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
+                          const char *properties)
+{
+    int status;
+    char *output = cxl_machine_try(sim, options, iommufd, properties,
+                                   &status);
+
+    if (status != 1) {
+        g_error("not refused (status %d) with %s: %s", status, properties,
+                output);
     }
+    return output;
+}
+
+char *vfio_sim_malformations(void)
+{
+    g_autofree char *launcher = sim_file("vfio-sim");
+    g_autofree char *command = g_strdup_printf("%s --mangle=help", launcher);
+    char *output;
+
+    g_assert_true(g_spawn_command_line_sync(command, &output, NULL, NULL,
+                                            NULL));
     return output;
 }
 

@@ -66,6 +66,9 @@ QObject *vfio_sim_command(VFIOSim *sim, const char *command);
 /* A count from `stats` of the first device */
 int64_t vfio_sim_stat(VFIOSim *sim, const char *name);
 
+/* What vfio-sim can say wrongly: a name, "*" if it is harmless, kernels */
+char *vfio_sim_malformations(void);
+
 /* The device's memory from the host's side */
 uint64_t vfio_sim_peek(VFIOSim *sim, uint64_t dpa);
 void vfio_sim_poke(VFIOSim *sim, uint64_t dpa, uint64_t value);
@@ -105,6 +108,15 @@ void cxl_machine_stop(CXLMachine *m);
 
 /* Program bridges and BARs again, as firmware does after a reset */
 void cxl_machine_enumerate(CXLMachine *m);
+
+/**
+ * cxl_machine_try() - Start QEMU and let it quit at once
+ * @status: its exit status; asserts that it was not ended by a signal
+ *
+ * Returns: what it printed
+ */
+char *cxl_machine_try(VFIOSim *sim, const char *options, bool iommufd,
+                      const char *properties, int *status);
 
 /**
  * cxl_machine_refused() - Start QEMU and expect it to refuse

@@ -700,6 +700,102 @@ static void test_refused_on(gconstpointer data)
 }
 
 /*
+ * What else a kernel may say
+ */
+static void test_no_mmap(gconstpointer data)
+{
+    VFIOSim *sim;
+    CXLMachine *m;
+    g_autofree char *output = NULL;
+
+    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
+            "does not let the device's memory be mapped");
+    m = start(data, "", "");
+    assert_plain(m, data);
+    cxl_machine_stop(m);
+
+    sim = start_sim(data, "");
+    output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
+                             backend_is_iommufd(data), ",bus=rp0",
+                             &(int){ 0 });
+    g_assert_nonnull(strstr(output, "used as plain PCI: the kernel does not "
+                            "let the device's memory be mapped"));
+    vfio_sim_stop(sim);
+}
+
+/* A device that the kernel does not flag is vfio-pci's as before */
+static void test_no_flag(gconstpointer data)
+{
+    g_autofree char *output = NULL;
+    VFIOSim *sim;
+    int status;
+
+    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
+            "the kernel does not offer CXL for this device");
+    sim = start_sim(data, "");
+    output = cxl_machine_try(sim, CXL_BRIDGE, backend_is_iommufd(data),
+                             ",bus=rp0", &status);
+    g_assert_cmpint(status, ==, 0);
+    g_assert_null(strstr(output, "CXL"));
+    vfio_sim_stop(sim);
+}
+
+static void try_malformation(gconstpointer data, const char *name,
+                             bool harmless)
+{
+    g_autofree char *options = g_strdup_printf("--mangle=%s", name);
+    VFIOSim *sim = start_sim(data, options);
+    g_autofree char *output = NULL;
+    bool plain, flagged;
+    int status;
+
+    output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
+                             backend_is_iommufd(data), ",bus=rp0", &status);
+    plain = strstr(output, "used as plain PCI: ");
+    flagged = strcmp(name, "device-no-flag");
+    if (g_str_has_prefix(name, "short-")) {
+        g_assert_cmpint(status, <=, 1);     /* may show at run time only */
+    } else if (harmless ? status != 0 || plain
+                 : status > 1 || (status == 0 && flagged && !plain)) {
+        g_error("%s: status %d: %s", name, status, output);
+    }
+    if (status == 1 && !strstr(output, "qemu-system-")) {
+        g_error("%s: refused without a message: %s", name, output);
+    }
+    vfio_sim_stop(sim);
+}
+
+static void test_malformed(gconstpointer data)
+{
+    const char *kernel = ((const Mode *)data)->kernel;
+    g_autofree char *list = vfio_sim_malformations();
+    g_auto(GStrv) lines = g_strsplit(list, "\n", -1);
+    g_autofree char *generation = g_strndup(kernel, 2);
+    unsigned tried = 0;
+
+    for (int i = 0; lines[i]; i++) {
+        g_auto(GStrv) words = g_strsplit_set(g_strchug(lines[i]), " ", -1);
+        bool harmless = false, concerned = false;
+
+        if (!words[0] || !strchr(words[0], '-')) {
+            continue;
+        }
+        for (int w = 1; words[w] && (words[w][0] == '*' || !*words[w] ||
+                                     (words[w][0] == 'v' &&
+                                      strlen(words[w]) == 2)); w++) {
+            harmless |= words[w][0] == '*';
+            concerned |= !strcmp(words[w], generation);
+        }
+        if (concerned) {
+            try_malformation(data, words[0], harmless);
+            tried++;
+        }
+    }
+    g_test_message("%u malformations tried", tried);
+    g_assert_cmpuint(tried, >=, 60);
+}
+
+/*
  * Firmware programs what decodes between window and device
  */
 static void test_firmware_path(gconstpointer data)
@@ -852,6 +948,9 @@ static void test_no_change_process(gconstpointer data)
 
 static const char *const all[] = { "v2-reset", "v2", "v3", "v4", "v5", NULL };
 static const char *const v2[] = { "v2-reset", "v2", NULL };
+static const char *const malformed[] = { "v2-reset", "v3", "v4", "v5", NULL };
+static const char *const nommap[] = { "v2-nommap", NULL };
+static const char *const none[] = { "none", NULL };
 static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", NULL };
 
 static void add(const char *name, const char *const kernels[],
@@ -897,6 +996,9 @@ int main(int argc, char **argv)
     add("path", all, test_path);
     add("dma", all, test_dma);
     add("msix-high-vector", all, test_msix_high_vector);
+    add("no-mmap", nommap, test_no_mmap);
+    add("no-flag", none, test_no_flag);
+    add("malformed", malformed, test_malformed);
     qtest_add_data_func("vfio-cxl/v2-reset/iommufd/no-change-process",
                         &iommufd, test_no_change_process);
     return g_test_run();

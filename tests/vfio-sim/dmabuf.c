@@ -11,6 +11,8 @@
 
 #include "sim.h"
 
+static bool exported;       /* ever */
+
 static int check_range(SimDevice *dev, unsigned region, uint64_t offset,
                        uint64_t length)
 {
@@ -81,6 +83,7 @@ int sim_dmabuf_feature(SimDevice *dev, struct vfio_device_feature *arg)
     if (fd < 0) {
         return fd;
     }
+    exported = true;
     file->dev = dev;
     file->buf.region = a->region_index;
     file->buf.ranges = a->nr_ranges;
@@ -131,7 +134,7 @@ static void revoke(SimDevice *dev, bool all)
     const SimSpace *s;
     SimMap *m;
 
-    if (dev->kernel->dma_buf == SIM_DMA_BUF_NONE) {
+    if (!exported) {
         return;
     }
     sim_file_foreach(revoke_one, &r);

@@ -72,6 +72,9 @@ static int v2_reset(SimDevice *dev, SimStat why)
 {
     (void)why;
     sim_device_reset_hw(dev);
+    if (has_reset_patches(dev) && dev->st->knobs[SIM_KNOB_RESET_ENABLES]) {
+        sim_config_enable_memory(dev);
+    }
     v2_read_hdm(dev, has_reset_patches(dev));
     return 0;
 }

@@ -196,6 +196,13 @@ bool sim_config_memory_on(SimDevice *dev)
            (c[SIM_CAP_PM + PCI_PM_CTRL] & PCI_PM_CTRL_STATE_MASK) < 3;
 }
 
+void sim_config_enable_memory(SimDevice *dev)
+{
+    uint8_t *c = dev->st->hw + PCI_COMMAND;
+
+    sim_st16(c, sim_ld16(c) | PCI_COMMAND_MEMORY);
+}
+
 bool sim_config_master_on(SimDevice *dev)
 {
     const uint8_t *c = dev->st->hw;

@@ -27,18 +27,26 @@
  * The wrappers have names of their own and get the C library's through an
  * assembler label, because headers may rename or inline the functions.
  */
-#define EXPORTED(name) \
-    __asm__(#name) __attribute__((visibility("default"), used))
-#define WRAP(ret, name, ...) \
-    ret wrap_##name(__VA_ARGS__) EXPORTED(name); ret wrap_##name(__VA_ARGS__)
+#define EXPORT(ret, name, ...) \
+    ret wrap_##name(__VA_ARGS__) \
+        __asm__(#name) __attribute__((visibility("default"), used))
+
+static void *find_next(void **cache, const char *name)
+{
+    void *next = __atomic_load_n(cache, __ATOMIC_RELAXED);
+
+    if (!next) {
+        next = dlsym(RTLD_NEXT, name);
+        __atomic_store_n(cache, next, __ATOMIC_RELAXED);
+    }
+    return next;
+}
 
 #define NEXT(name, ret, ...) \
-    static ret (*next)(__VA_ARGS__); \
-    if (!__atomic_load_n(&next, __ATOMIC_RELAXED)) { \
-        __atomic_store_n(&next, \
-                         (ret (*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name), \
-                         __ATOMIC_RELAXED); \
-    }
+    __typeof__(ret(*)(__VA_ARGS__)) next = ({ \
+        static void *cache; \
+        find_next(&cache, #name); \
+    })
 
 static long fail(long ret)
 {
@@ -72,7 +80,7 @@ static mode_t open_mode(int flags, va_list ap)
 }
 
 #define WRAP_OPEN(name) \
-WRAP(int, name, const char *path, int flags, ...) \
+int wrap_##name(const char *path, int flags, ...) \
 { \
     NEXT(name, int, const char *, int, ...); \
     char buf[PATH_MAX]; \
@@ -94,11 +102,13 @@ WRAP(int, name, const char *path, int flags, ...) \
     return fresh(next(path, flags, mode)); \
 }
 
+EXPORT(int, open, const char *path, int flags, ...);
 WRAP_OPEN(open)
+EXPORT(int, open64, const char *path, int flags, ...);
 WRAP_OPEN(open64)
 
 #define WRAP_OPEN_2(name) \
-WRAP(int, name, const char *path, int flags) \
+int wrap_##name(const char *path, int flags) \
 { \
     NEXT(name, int, const char *, int); \
     char buf[PATH_MAX]; \
@@ -115,11 +125,13 @@ WRAP(int, name, const char *path, int flags) \
     return fresh(next(path, flags)); \
 }
 
+EXPORT(int, __open_2, const char *path, int flags);
 WRAP_OPEN_2(__open_2)
+EXPORT(int, __open64_2, const char *path, int flags);
 WRAP_OPEN_2(__open64_2)
 
 #define WRAP_OPENAT(name) \
-WRAP(int, name, int dirfd, const char *path, int flags, ...) \
+int wrap_##name(int dirfd, const char *path, int flags, ...) \
 { \
     NEXT(name, int, int, const char *, int, ...); \
     char buf[PATH_MAX]; \
@@ -141,11 +153,13 @@ WRAP(int, name, int dirfd, const char *path, int flags, ...) \
     return fresh(next(dirfd, path, flags, mode)); \
 }
 
+EXPORT(int, openat, int dirfd, const char *path, int flags, ...);
 WRAP_OPENAT(openat)
+EXPORT(int, openat64, int dirfd, const char *path, int flags, ...);
 WRAP_OPENAT(openat64)
 
 #define WRAP_FOPEN(name) \
-WRAP(FILE *, name, const char *path, const char *mode) \
+FILE *wrap_##name(const char *path, const char *mode) \
 { \
     NEXT(name, FILE *, const char *, const char *); \
     char buf[PATH_MAX]; \
@@ -156,10 +170,13 @@ WRAP(FILE *, name, const char *path, const char *mode) \
     return next(path, mode); \
 }
 
+EXPORT(FILE *, fopen, const char *path, const char *mode);
 WRAP_FOPEN(fopen)
+EXPORT(FILE *, fopen64, const char *path, const char *mode);
 WRAP_FOPEN(fopen64)
 
-WRAP(DIR *, opendir, const char *path)
+EXPORT(DIR *, opendir, const char *path);
+DIR *wrap_opendir(const char *path)
 {
     NEXT(opendir, DIR *, const char *);
     char buf[PATH_MAX];
@@ -170,7 +187,8 @@ WRAP(DIR *, opendir, const char *path)
     return next(path);
 }
 
-WRAP(ssize_t, readlink, const char *path, char *out, size_t size)
+EXPORT(ssize_t, readlink, const char *path, char *out, size_t size);
+ssize_t wrap_readlink(const char *path, char *out, size_t size)
 {
     NEXT(readlink, ssize_t, const char *, char *, size_t);
     char buf[PATH_MAX];
@@ -181,7 +199,9 @@ WRAP(ssize_t, readlink, const char *path, char *out, size_t size)
     return next(path, out, size);
 }
 
-WRAP(ssize_t, readlinkat, int dirfd, const char *path, char *out, size_t size)
+EXPORT(ssize_t, readlinkat, int dirfd, const char *path, char *out,
+       size_t size);
+ssize_t wrap_readlinkat(int dirfd, const char *path, char *out, size_t size)
 {
     NEXT(readlinkat, ssize_t, int, const char *, char *, size_t);
     char buf[PATH_MAX];
@@ -192,7 +212,8 @@ WRAP(ssize_t, readlinkat, int dirfd, const char *path, char *out, size_t size)
     return next(dirfd, path, out, size);
 }
 
-WRAP(char *, realpath, const char *path, char *out)
+EXPORT(char *, realpath, const char *path, char *out);
+char *wrap_realpath(const char *path, char *out)
 {
     NEXT(realpath, char *, const char *, char *);
     char buf[PATH_MAX];
@@ -208,7 +229,8 @@ WRAP(char *, realpath, const char *path, char *out)
     return ret;
 }
 
-WRAP(char *, __realpath_chk, const char *path, char *out, size_t size)
+EXPORT(char *, __realpath_chk, const char *path, char *out, size_t size);
+char *wrap___realpath_chk(const char *path, char *out, size_t size)
 {
     NEXT(__realpath_chk, char *, const char *, char *, size_t);
     char buf[PATH_MAX];
@@ -232,7 +254,8 @@ static bool is_node(const char *path)
     return is_open_path(path) && sim_path_device_node(path, &kind, &index);
 }
 
-WRAP(int, access, const char *path, int mode)
+EXPORT(int, access, const char *path, int mode);
+int wrap_access(const char *path, int mode)
 {
     NEXT(access, int, const char *, int);
     char buf[PATH_MAX];
@@ -243,7 +266,8 @@ WRAP(int, access, const char *path, int mode)
     return next(sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path, mode);
 }
 
-WRAP(int, faccessat, int dirfd, const char *path, int mode, int flags)
+EXPORT(int, faccessat, int dirfd, const char *path, int mode, int flags);
+int wrap_faccessat(int dirfd, const char *path, int mode, int flags)
 {
     NEXT(faccessat, int, int, const char *, int, int);
     char buf[PATH_MAX];
@@ -303,7 +327,7 @@ static int chardev_stat(struct stat *st, unsigned maj, unsigned min)
 }
 
 #define WRAP_FSTAT(name) \
-WRAP(int, name, int fd, struct stat *st) \
+int wrap_##name(int fd, struct stat *st) \
 { \
     NEXT(name, int, int, struct stat *); \
     unsigned maj, min; \
@@ -314,11 +338,13 @@ WRAP(int, name, int fd, struct stat *st) \
     return next(fd, st); \
 }
 
+EXPORT(int, fstat, int fd, struct stat *st);
 WRAP_FSTAT(fstat)
+EXPORT(int, fstat64, int fd, struct stat *st);
 WRAP_FSTAT(fstat64)
 
 #define WRAP_STAT(name) \
-WRAP(int, name, const char *path, struct stat *st) \
+int wrap_##name(const char *path, struct stat *st) \
 { \
     NEXT(name, int, const char *, struct stat *); \
     char buf[PATH_MAX]; \
@@ -330,13 +356,17 @@ WRAP(int, name, const char *path, struct stat *st) \
     return next(sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path, st); \
 }
 
+EXPORT(int, stat, const char *path, struct stat *st);
 WRAP_STAT(stat)
+EXPORT(int, stat64, const char *path, struct stat *st);
 WRAP_STAT(stat64)
+EXPORT(int, lstat, const char *path, struct stat *st);
 WRAP_STAT(lstat)
+EXPORT(int, lstat64, const char *path, struct stat *st);
 WRAP_STAT(lstat64)
 
 #define WRAP_FSTATAT(name) \
-WRAP(int, name, int dirfd, const char *path, struct stat *st, int flags) \
+int wrap_##name(int dirfd, const char *path, struct stat *st, int flags) \
 { \
     NEXT(name, int, int, const char *, struct stat *, int); \
     char buf[PATH_MAX]; \
@@ -351,11 +381,13 @@ WRAP(int, name, int dirfd, const char *path, struct stat *st, int flags) \
                 st, flags); \
 }
 
+EXPORT(int, fstatat, int dirfd, const char *path, struct stat *st, int flags);
 WRAP_FSTATAT(fstatat)
+EXPORT(int, fstatat64, int dirfd, const char *path, struct stat *st, int flags);
 WRAP_FSTATAT(fstatat64)
 
 #define WRAP_XSTAT(name) \
-WRAP(int, name, int ver, const char *path, struct stat *st) \
+int wrap_##name(int ver, const char *path, struct stat *st) \
 { \
     NEXT(name, int, int, const char *, struct stat *); \
     char buf[PATH_MAX]; \
@@ -369,13 +401,17 @@ WRAP(int, name, int ver, const char *path, struct stat *st) \
 }
 
 /* For programs that were built against a C library before 2.33 */
+EXPORT(int, __xstat, int ver, const char *path, struct stat *st);
 WRAP_XSTAT(__xstat)
+EXPORT(int, __xstat64, int ver, const char *path, struct stat *st);
 WRAP_XSTAT(__xstat64)
+EXPORT(int, __lxstat, int ver, const char *path, struct stat *st);
 WRAP_XSTAT(__lxstat)
+EXPORT(int, __lxstat64, int ver, const char *path, struct stat *st);
 WRAP_XSTAT(__lxstat64)
 
 #define WRAP_FXSTAT(name) \
-WRAP(int, name, int ver, int fd, struct stat *st) \
+int wrap_##name(int ver, int fd, struct stat *st) \
 { \
     NEXT(name, int, int, int, struct stat *); \
     unsigned maj, min; \
@@ -386,11 +422,15 @@ WRAP(int, name, int ver, int fd, struct stat *st) \
     return next(ver, fd, st); \
 }
 
+EXPORT(int, __fxstat, int ver, int fd, struct stat *st);
 WRAP_FXSTAT(__fxstat)
+EXPORT(int, __fxstat64, int ver, int fd, struct stat *st);
 WRAP_FXSTAT(__fxstat64)
 
-WRAP(int, statx, int dirfd, const char *path, int flags, unsigned mask,
-     struct statx *stx)
+EXPORT(int, statx, int dirfd, const char *path, int flags, unsigned mask,
+       struct statx *stx);
+int wrap_statx(int dirfd, const char *path, int flags, unsigned mask,
+               struct statx *stx)
 {
     NEXT(statx, int, int, const char *, int, unsigned, struct statx *);
     char buf[PATH_MAX];
@@ -430,7 +470,8 @@ static long file_ioctl(SimFile *file, unsigned cmd, void *arg)
     }
 }
 
-WRAP(int, ioctl, int fd, unsigned long request, ...)
+EXPORT(int, ioctl, int fd, unsigned long request, ...);
+int wrap_ioctl(int fd, unsigned long request, ...)
 {
     NEXT(ioctl, int, int, unsigned long, ...);
     unsigned cmd = request;
@@ -497,7 +538,7 @@ static bool device_rw(int fd, void *buf, size_t count, uint64_t pos,
 }
 
 #define WRAP_PREAD(name) \
-WRAP(ssize_t, name, int fd, void *buf, size_t count, off64_t pos) \
+ssize_t wrap_##name(int fd, void *buf, size_t count, off64_t pos) \
 { \
     NEXT(name, ssize_t, int, void *, size_t, off64_t); \
     ssize_t ret; \
@@ -506,12 +547,14 @@ WRAP(ssize_t, name, int fd, void *buf, size_t count, off64_t pos) \
            next(fd, buf, count, pos); \
 }
 
+EXPORT(ssize_t, pread, int fd, void *buf, size_t count, off64_t pos);
 WRAP_PREAD(pread)
+EXPORT(ssize_t, pread64, int fd, void *buf, size_t count, off64_t pos);
 WRAP_PREAD(pread64)
 
 #define WRAP_PREAD_CHK(name) \
-WRAP(ssize_t, name, int fd, void *buf, size_t count, off64_t pos, \
-     size_t buflen) \
+ssize_t wrap_##name(int fd, void *buf, size_t count, off64_t pos, \
+                    size_t buflen) \
 { \
     NEXT(name, ssize_t, int, void *, size_t, off64_t, size_t); \
     ssize_t ret; \
@@ -521,11 +564,15 @@ WRAP(ssize_t, name, int fd, void *buf, size_t count, off64_t pos, \
            next(fd, buf, count, pos, buflen); \
 }
 
+EXPORT(ssize_t, __pread_chk, int fd, void *buf, size_t count, off64_t pos,
+       size_t buflen);
 WRAP_PREAD_CHK(__pread_chk)
+EXPORT(ssize_t, __pread64_chk, int fd, void *buf, size_t count, off64_t pos,
+       size_t buflen);
 WRAP_PREAD_CHK(__pread64_chk)
 
 #define WRAP_PWRITE(name) \
-WRAP(ssize_t, name, int fd, const void *buf, size_t count, off64_t pos) \
+ssize_t wrap_##name(int fd, const void *buf, size_t count, off64_t pos) \
 { \
     NEXT(name, ssize_t, int, const void *, size_t, off64_t); \
     ssize_t ret; \
@@ -534,12 +581,14 @@ WRAP(ssize_t, name, int fd, const void *buf, size_t count, off64_t pos) \
            next(fd, buf, count, pos); \
 }
 
+EXPORT(ssize_t, pwrite, int fd, const void *buf, size_t count, off64_t pos);
 WRAP_PWRITE(pwrite)
+EXPORT(ssize_t, pwrite64, int fd, const void *buf, size_t count, off64_t pos);
 WRAP_PWRITE(pwrite64)
 
 #define WRAP_MMAP(name) \
-WRAP(void *, name, void *addr, size_t len, int prot, int flags, int fd, \
-     off64_t pos) \
+void *wrap_##name(void *addr, size_t len, int prot, int flags, int fd, \
+                  off64_t pos) \
 { \
     NEXT(name, void *, void *, size_t, int, int, int, off64_t); \
     SimFile *file; \
@@ -570,10 +619,15 @@ WRAP(void *, name, void *addr, size_t len, int prot, int flags, int fd, \
     return p; \
 }
 
+EXPORT(void *, mmap, void *addr, size_t len, int prot, int flags, int fd,
+       off64_t pos);
 WRAP_MMAP(mmap)
+EXPORT(void *, mmap64, void *addr, size_t len, int prot, int flags, int fd,
+       off64_t pos);
 WRAP_MMAP(mmap64)
 
-WRAP(int, munmap, void *addr, size_t len)
+EXPORT(int, munmap, void *addr, size_t len);
+int wrap_munmap(void *addr, size_t len)
 {
     NEXT(munmap, int, void *, size_t);
     int ret;
@@ -591,7 +645,8 @@ WRAP(int, munmap, void *addr, size_t len)
     return ret;
 }
 
-WRAP(int, close, int fd)
+EXPORT(int, close, int fd);
+int wrap_close(int fd)
 {
     NEXT(close, int, int);
 
@@ -609,21 +664,24 @@ static int duplicated(int from, int to)
     return to;
 }
 
-WRAP(int, dup, int fd)
+EXPORT(int, dup, int fd);
+int wrap_dup(int fd)
 {
     NEXT(dup, int, int);
 
     return duplicated(fd, next(fd));
 }
 
-WRAP(int, dup2, int from, int to)
+EXPORT(int, dup2, int from, int to);
+int wrap_dup2(int from, int to)
 {
     NEXT(dup2, int, int, int);
 
     return duplicated(from, next(from, to));
 }
 
-WRAP(int, dup3, int from, int to, int flags)
+EXPORT(int, dup3, int from, int to, int flags);
+int wrap_dup3(int from, int to, int flags)
 {
     NEXT(dup3, int, int, int, int);
 
@@ -631,7 +689,7 @@ WRAP(int, dup3, int from, int to, int flags)
 }
 
 #define WRAP_FCNTL(name) \
-WRAP(int, name, int fd, int cmd, ...) \
+int wrap_##name(int fd, int cmd, ...) \
 { \
     NEXT(name, int, int, int, ...); \
     va_list ap; \
@@ -648,10 +706,13 @@ WRAP(int, name, int fd, int cmd, ...) \
     return ret; \
 }
 
+EXPORT(int, fcntl, int fd, int cmd, ...);
 WRAP_FCNTL(fcntl)
+EXPORT(int, fcntl64, int fd, int cmd, ...);
 WRAP_FCNTL(fcntl64)
 
-WRAP(int, close_range, unsigned first, unsigned last, int flags)
+EXPORT(int, close_range, unsigned first, unsigned last, int flags);
+int wrap_close_range(unsigned first, unsigned last, int flags)
 {
     NEXT(close_range, int, unsigned, unsigned, int);
     unsigned fd;
@@ -668,7 +729,8 @@ WRAP(int, close_range, unsigned first, unsigned last, int flags)
     return next(first, last, flags);
 }
 
-WRAP(ssize_t, recvmsg, int fd, struct msghdr *msg, int flags)
+EXPORT(ssize_t, recvmsg, int fd, struct msghdr *msg, int flags);
+ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 {
     NEXT(recvmsg, ssize_t, int, struct msghdr *, int);
     ssize_t ret = next(fd, msg, flags);

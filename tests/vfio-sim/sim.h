@@ -379,6 +379,7 @@ void sim_config_reset(SimDevice *dev);
 ssize_t sim_config_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                       bool write);
 bool sim_config_memory_on(SimDevice *dev);
+void sim_config_enable_memory(SimDevice *dev);
 bool sim_config_master_on(SimDevice *dev);
 bool sim_config_intx_off(SimDevice *dev);
 

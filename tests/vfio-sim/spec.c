@@ -40,6 +40,7 @@ static const struct {
 } knobs[SIM_KNOB__MAX] = {
     [SIM_KNOB_HARDWARE_COMMITTED] = { "hardware-committed", 1 },
     [SIM_KNOB_VIABLE] = { "viable", 1 },
+    [SIM_KNOB_RESET_ENABLES] = { "reset-enables-memory", 1 },
     [SIM_KNOB_RESET_BUSY] = { "reset-busy", INT32_MAX },
     [SIM_KNOB_SBR_UNMASKED] = { "sbr-unmasked", 1 },
     [SIM_KNOB_PFNMAP] = { "pfnmap", 1 },
@@ -176,6 +177,6 @@ const char *sim_knob_parse(const char *spec, SimKnob *knob, uint32_t *value)
         }
     }
     return "set: expected KNOB=VALUE with hardware-committed, viable, "
-           "reset-busy, sbr-unmasked, pfnmap, geometry-id, geometry-form or "
-           "mangle";
+           "reset-enables-memory, reset-busy, sbr-unmasked, pfnmap, "
+           "geometry-id, geometry-form or mangle";
 }

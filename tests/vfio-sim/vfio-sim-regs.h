@@ -87,8 +87,8 @@
 #define VFIO_SIM_REG_DMA_STATUS     0x48     /* RO */
 #define   VFIO_SIM_DMA_IDLE         0
 #define   VFIO_SIM_DMA_DONE         1
-#define   VFIO_SIM_DMA_FAULT        2        /* nothing or all up to the fault */
-#define   VFIO_SIM_DMA_MASTER_OFF   3        /* PCI Bus Master Enable is clear */
+#define   VFIO_SIM_DMA_FAULT        2        /* moved all up to the fault */
+#define   VFIO_SIM_DMA_MASTER_OFF   3        /* no PCI Bus Master Enable */
 #define VFIO_SIM_REG_DMA_FAULT_ADDR 0x50     /* RO, 8 bytes: where it faulted */
 
 /* The device's own view of its memory: 8 bytes at DPA PEEK_ADDR */
