@@ -37,6 +37,12 @@ CHECK = [
     Case('virt', 'firmware', 'iommufd', 'cxl', bridge=True),
     Case('virt', 'guest', 'legacy', 'plain', topology='B', smp=2),
     Case('virt', 'guest', 'iommufd', 'cxl', bridge=True),
+] + [
+    # Each other generation of the kernel's interface, on both machines
+    Case(machine, mode, backend, 'plain', kernel=kernel)
+    for kernel in ('v2', 'v3', 'v4', 'v5')
+    for machine, mode, backend in (('q35', 'firmware', 'iommufd'),
+                                   ('virt', 'guest', 'legacy'))
 ]
 
 

@@ -700,6 +700,106 @@ static void test_refused_on(gconstpointer data)
 }
 
 /*
+ * The guest sees the same whatever the kernel
+ */
+static void view_config(GString *view, CXLMachine *m)
+{
+    for (unsigned off = 0; off < 0x1000; off += 4) {
+        g_string_append_printf(view, "config %03x %08x\n", off,
+                               cfg_read(m, off));
+    }
+}
+
+static void view_registers(GString *view, CXLMachine *m)
+{
+    unsigned n = qtest_readl(m->qts, m->block + 0x1000) >> 24;
+
+    for (unsigned i = 0; i <= n; i++) {
+        g_string_append_printf(view, "array %u %08x\n", i,
+                               qtest_readl(m->qts,
+                                           m->block + 0x1000 + 4 * i));
+    }
+    for (unsigned off = 0; off < 0x30; off += 4) {
+        g_string_append_printf(view, "hdm %02x %08x\n", off,
+                               hdm_read(m, off));
+    }
+}
+
+/* Where the fixed window and what is in it are */
+static void view_map(GString *view, CXLMachine *m)
+{
+    g_autofree char *tree = qtest_hmp(m->qts, "info mtree");
+    g_auto(GStrv) lines = g_strsplit(tree, "\n", -1);
+
+    for (int i = 0; lines[i]; i++) {
+        if (strstr(lines[i], "cxl-fixed-memory") ||
+            strstr(lines[i], "cxl-hdm")) {
+            g_string_append_printf(view, "%s\n", lines[i]);
+        }
+    }
+}
+
+static void view_all(GString *view, CXLMachine *m)
+{
+    view_config(view, m);
+    view_registers(view, m);
+    view_map(view, m);
+}
+
+/* A life: firmware, decommit tried, reset; by the guest, good and bad */
+static char *view_of(const char *kernel, bool iommufd)
+{
+    const Mode mode = { kernel, iommufd };
+    GString *view = g_string_new(NULL);
+    CXLMachine *m = start(&mode, "--memory=512M", "");
+
+    view_all(view, m);
+    hdm_write(m, HDM_CTRL(0), 0);
+    cfg_writew(m, m->dvsec + DVSEC_CONTROL, 0);
+    cfg_writew(m, m->dvsec + DVSEC_CONTROL2, 0xffff);
+    view_all(view, m);
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    view_all(view, m);
+    cxl_machine_stop(m);
+
+    m = start(&mode, "--memory=512M", ",x-cxl-commit=guest");
+    view_all(view, m);
+    hdm_enable(m);
+    for (uint64_t size = 0; size <= 3 * M256; size += M256) {
+        for (uint64_t at = 0; at <= 5 * GiB; at += GiB) {
+            hdm_commit(m, m->window + at, size);
+            g_string_append_printf(view, "commit 0x%" PRIx64 " at 0x%" PRIx64
+                                   "\n", size, at);
+            view_registers(view, m);
+            view_map(view, m);
+        }
+    }
+    cxl_machine_stop(m);
+    return g_string_free(view, FALSE);
+}
+
+static void test_same_view(gconstpointer data)
+{
+    static const char *const kernels[] = { "v2", "v3", "v4", "v5" };
+    g_autofree char *expected = view_of("v2-reset", false);
+    g_auto(GStrv) want = g_strsplit(expected, "\n", -1);
+
+    g_assert_cmpuint(g_strv_length(want), >, 3000);
+    for (int i = 0; i < ARRAY_SIZE(kernels); i++) {
+        for (int iommufd = 0; iommufd < 2; iommufd++) {
+            g_autofree char *view = view_of(kernels[i], iommufd);
+            g_auto(GStrv) got = g_strsplit(view, "\n", -1);
+
+            for (int line = 0; want[line] && got[line]; line++) {
+                g_assert_cmpstr(got[line], ==, want[line]);
+            }
+            g_assert_cmpuint(g_strv_length(got), ==, g_strv_length(want));
+        }
+    }
+}
+
+/*
  * What else a kernel may say
  */
 static void test_no_mmap(gconstpointer data)
@@ -999,6 +1099,7 @@ int main(int argc, char **argv)
     add("no-mmap", nommap, test_no_mmap);
     add("no-flag", none, test_no_flag);
     add("malformed", malformed, test_malformed);
+    qtest_add_data_func("vfio-cxl/same-view", NULL, test_same_view);
     qtest_add_data_func("vfio-cxl/v2-reset/iommufd/no-change-process",
                         &iommufd, test_no_change_process);
     return g_test_run();

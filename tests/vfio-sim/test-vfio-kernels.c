@@ -668,6 +668,9 @@ static void test_none(void)
     value = get32(d, d->bar, d->block + CM);
     g_assert_cmpint(value & 0xffff, ==, 1);
     g_assert_cmpint(*(uint32_t *)(p + d->block + CM), ==, value);
+    *(uint32_t *)(p + d->block + CM) = 0;
+    reset(d);
+    g_assert_cmpint(*(uint32_t *)(p + d->block + CM), ==, value);
     g_assert_true(map(d, 9, 0, 4096) == MAP_FAILED);
     assert_errno(get(d, 9, 0, &value, 4), EINVAL);
     device_close(d);
@@ -730,6 +733,7 @@ static void test_bar_hole(void)
     } else if (is(V3 | V4)) {
         assert_errno(get(d, d->bar, reg, &value, 4), EINVAL);
         assert_errno(put(d, d->bar, reg, &value, 4), EINVAL);
+        assert_errno(get(d, d->bar, reg + 0x2e, &value, 2), EINVAL);
         if (edge >= 8) {
             assert_errno(get(d, d->bar, edge - 4, buf, 8), EINVAL);
             g_assert_cmpint(get(d, d->bar, edge - 4, buf, 4), ==, 4);
@@ -1023,6 +1027,7 @@ static void test_decoders(void)
 {
     Device *d = device_open();
     unsigned n = 10;
+    uint64_t last = d->block + CM + d->hdm + 0x20 * (n - 1);
 
     g_assert_cmpint(hdm(d, CAPABILITY) & 0xf, ==, n / 2);
     g_assert_cmpint(d->regs_size, ==, d->hdm + 0x10 + 0x20 * n);
@@ -1031,6 +1036,11 @@ static void test_decoders(void)
     g_assert_cmpint(hdm(d, BASE_HI + 0x20 * (n - 1)), ==, 0x77);
     g_assert_cmpint(hdm(d, CTRL + 0x20 * (n - 1)), ==, COMMIT | COMMITTED);
     g_assert_cmpint(hdm(d, BASE_HI), ==, 0);
+    /* Through the BAR it is the hardware's, which is not committed */
+    g_assert_cmpint(get32(d, d->bar, last + BASE_HI), ==, 0);
+    put32(d, d->bar, last + BASE_HI, 0x55);
+    g_assert_cmpint(get32(d, d->bar, last + BASE_HI), ==, 0x55);
+    g_assert_cmpint(hdm(d, BASE_HI + 0x20 * (n - 1)), ==, 0x77);
     device_close(d);
 }
 
@@ -1659,7 +1669,9 @@ static void test_dma_buf_revoke(void)
     Device *d = device_open_by(open_iommufd);
     int fd = export_fd(d, export(d->mem, 0, d->mem_size)), born;
     uint64_t iova = 1ull << 32, size = d->mem_size;
-    g_autofree char *maps = NULL, *again = NULL;
+    int bar = export_fd(d, export(d->bar, d->block + 0x2000, 0x1000));
+    g_autofree char *maps = NULL, *again = NULL, *after = NULL;
+    const char *at;
 
     assert_ok(map_file(d, fd, 0, size, iova));
     memory_space(d, false);
@@ -1680,7 +1692,15 @@ static void test_dma_buf_revoke(void)
     again = control("maps");
     g_assert_null(strstr(again, "\"revoked\": true"));
 
+    /* A reset revokes those of BARs too */
+    assert_ok(map_file(d, bar, 0, 0x1000, 0x1000));
     assert_ok(ioctl(d->fd, VFIO_DEVICE_RESET));
+    after = control("maps");
+    at = strstr(after, "\"kind\": \"bar\"");
+    g_assert_nonnull(at);
+    g_assert_nonnull(strstr(at, "\"revoked\": true"));
+    g_assert_null(strstr(after, "\"revoked\": false"));
+    unmap(d, 0x1000, 0x1000);
     unmap(d, iova, size);
     assert_ok(map_file(d, fd, 0, size, iova));
     unmap(d, iova, size);
@@ -1780,6 +1800,8 @@ static void test_mangle(void)
 {
     Device *d = device_open();
     GString *truth = view(d);       /* writes a little as well */
+    g_autofree struct vfio_region_info *info = region_info(d, d->mem);
+    GString *after;
     g_autofree char *out = NULL;
     g_auto(GStrv) lines = NULL;
     const char *argv[] = { g_getenv("VFIO_SIM"), "--mangle=help", NULL };
@@ -1809,13 +1831,18 @@ static void test_mangle(void)
         done++;
     }
     g_assert_cmpint(done, >=, 60);
-    {
-        GString *after = view(d);
-
-        g_assert_true(g_string_equal(after, truth));
-        g_string_free(after, true);
-    }
+    after = view(d);
+    g_assert_true(g_string_equal(after, truth));
+    g_string_free(after, true);
     g_string_free(truth, true);
+
+    tell("set %s mangle=memory-argsz-grows", host);
+    info->argsz = 4096;
+    info->index = d->mem;
+    assert_ok(ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, info));
+    g_assert_cmpint(info->argsz, >, 4096);
+    tell("set %s mangle=short-write-registers", host);
+    g_assert_cmpint(put(d, d->regs, reg_off(d, 8), "\0\0\0\0", 4), ==, 2);
     device_close(d);
 }
 
