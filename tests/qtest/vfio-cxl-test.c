@@ -131,6 +131,21 @@ static void test_firmware(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* What the host's firmware did not lock is not locked for the guest */
+static void test_host_unlocked(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--decoder=unlocked", "");
+    uint64_t base = hdm_base(m, 0);
+
+    g_assert_cmphex(base, !=, host_hpa(m));
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, HDM_COMMIT | HDM_COMMITTED);
+    g_assert_true(shows_memory(m, base, 0));
+    g_assert_true(hdm_commit(m, base + GiB, M256));
+    g_assert_false(shows_memory(m, base, 0));
+    g_assert_true(shows_memory(m, base + GiB, 0));
+    cxl_machine_stop(m);
+}
+
 static void test_reboot(gconstpointer data)
 {
     CXLMachine *m = start(data, "--memory=512M", "");
@@ -840,6 +855,64 @@ static void test_no_flag(gconstpointer data)
     vfio_sim_stop(sim);
 }
 
+/* Older and newer forms of the interface */
+static void test_unknown_form(gconstpointer data)
+{
+    static const char *const forms[] = { "form-v0", "form-v1", "form-newer" };
+
+    for (int i = 0; i < ARRAY_SIZE(forms); i++) {
+        g_autofree char *options = g_strdup_printf("--mangle=%s", forms[i]);
+        g_autofree char *output = NULL;
+        VFIOSim *sim = start_sim(data, options);
+        CXLMachine *m;
+
+        refused(data, options, CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
+                "x-cxl=on: the kernel describes the CXL device in a form that "
+                "is not known");
+        output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
+                                 backend_is_iommufd(data), ",bus=rp0",
+                                 &(int){ 0 });
+        g_assert_nonnull(strstr(output, "used as plain PCI: the kernel "
+                                "describes the CXL device in a form that is "
+                                "not known (capability 6"));
+        vfio_sim_stop(sim);
+
+        m = start(data, options, "");
+        assert_plain(m, data);
+        cxl_machine_stop(m);
+    }
+}
+
+/* What one decoder cannot be: more of them are (v2 only) */
+static void test_decoders(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=1G --decoders=4",
+                          ",x-cxl-commit=guest");
+
+    g_assert_cmphex(hdm_read(m, HDM_CAPABILITY) & 0xf, ==, 2);
+    hdm_enable(m);
+    for (unsigned n = 0; n < 4; n++) {
+        uint64_t at = m->window + 2 * n * M256;
+
+        hdm_write(m, HDM_BASE_LO(n), at);
+        hdm_write(m, HDM_BASE_HI(n), at >> 32);
+        hdm_write(m, HDM_SIZE_LO(n), M256);
+        hdm_write(m, HDM_CTRL(n), HDM_COMMIT);
+        g_assert_true(shows_memory(m, at, n * M256));
+        g_assert_true(shows_memory(m, at + M256 - 8, (n + 1) * M256 - 8));
+    }
+    /* A hole affects its own range only */
+    hdm_write(m, HDM_CTRL(1), 0);
+    for (unsigned n = 0; n < 4; n++) {
+        g_assert_true(shows_memory(m, m->window + 2 * n * M256, n * M256) ==
+                      (n != 1));
+    }
+    cxl_machine_stop(m);
+
+    refused(data, "--decoders=12", CXL_BRIDGE CXL_WINDOW,
+            ",bus=rp0,x-cxl=on", "this kernel offers 1 to 10");
+}
+
 static void try_malformation(gconstpointer data, const char *name,
                              bool harmless)
 {
@@ -1075,6 +1148,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     add("firmware", all, test_firmware);
+    add("host-unlocked", all, test_host_unlocked);
     add("reboot", all, test_reboot);
     add("unlocked", all, test_unlocked);
     add("commit", all, test_commit);
@@ -1098,6 +1172,8 @@ int main(int argc, char **argv)
     add("msix-high-vector", all, test_msix_high_vector);
     add("no-mmap", nommap, test_no_mmap);
     add("no-flag", none, test_no_flag);
+    add("unknown-form", v2, test_unknown_form);
+    add("decoders", v2, test_decoders);
     add("malformed", malformed, test_malformed);
     qtest_add_data_func("vfio-cxl/same-view", NULL, test_same_view);
     qtest_add_data_func("vfio-cxl/v2-reset/iommufd/no-change-process",
