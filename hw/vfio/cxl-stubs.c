@@ -33,9 +33,8 @@ bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos)
     return false;
 }
 
-bool vfio_cxl_config_setup(VFIOPCIDevice *vdev, Error **errp)
+void vfio_cxl_config_setup(VFIOPCIDevice *vdev)
 {
-    return true;
 }
 
 void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)

@@ -409,12 +409,12 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     }
 }
 
-bool vfio_cxl_config_setup(VFIOPCIDevice *vdev, Error **errp)
+void vfio_cxl_config_setup(VFIOPCIDevice *vdev)
 {
     VFIOCXL *cxl = vdev->cxl.cxl;
 
     if (!cxl) {
-        return true;
+        return;
     }
     if (cxl->plain) {
         vfio_cxl_dvsec_hide(vdev, &cxl->dvsecs);
@@ -422,7 +422,6 @@ bool vfio_cxl_config_setup(VFIOPCIDevice *vdev, Error **errp)
         vfio_cxl_dvsec_setup(vdev, &cxl->dvsecs);
     }
     PCI_DEVICE(vdev)->config_write = vfio_cxl_write_config;
-    return true;
 }
 
 /*

@@ -67,9 +67,8 @@ bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos);
 /**
  * vfio_cxl_config_setup() - Take over the CXL DVSECs from the kernel
  * @vdev: the device, with its capabilities added
- * @errp: what is wrong with them
  */
-bool vfio_cxl_config_setup(VFIOPCIDevice *vdev, Error **errp);
+void vfio_cxl_config_setup(VFIOPCIDevice *vdev);
 
 /**
  * vfio_cxl_reset_prepare() - Before a reset: nothing may touch the memory
