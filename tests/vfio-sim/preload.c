@@ -199,6 +199,21 @@ ssize_t wrap_readlink(const char *path, char *out, size_t size)
     return next(path, out, size);
 }
 
+/* What readlink() is in a fortified program, as distributions build them */
+EXPORT(ssize_t, __readlink_chk, const char *path, char *out, size_t size,
+       size_t room);
+ssize_t wrap___readlink_chk(const char *path, char *out, size_t size,
+                            size_t room)
+{
+    NEXT(__readlink_chk, ssize_t, const char *, char *, size_t, size_t);
+    char buf[PATH_MAX];
+
+    if (sim_path_sysfs(path, buf, sizeof(buf))) {
+        path = buf;
+    }
+    return next(path, out, size, room);
+}
+
 EXPORT(ssize_t, readlinkat, int dirfd, const char *path, char *out,
        size_t size);
 ssize_t wrap_readlinkat(int dirfd, const char *path, char *out, size_t size)
