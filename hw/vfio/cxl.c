@@ -52,7 +52,7 @@ enum {
  * @overlay: the component registers as the guest sees them
  * @overlay_start: offset of the first of them in the block
  * @array: the capability array and what the kernel keeps of the registers
- *         between it and the HDM decoders
+ *         between it and the HDM decoders, where the block is trapped
  * @dvsecs: the CXL DVSECs
  * @hdm: the HDM decoders that the guest sees
  * @route: where the memory is mapped
@@ -194,7 +194,6 @@ static void check_host(VFIOCXL *cxl)
     Error *err = NULL;
 
     cxl->view_known = false;
-
     if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
         cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;
         return;
@@ -578,7 +577,10 @@ static bool read_array(VFIOCXL *cxl, Error **errp)
 
 static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 {
-    if (!read_array(cxl, errp) || !map_memory(cxl, errp)) {
+    if (cxl->info.kernel->traps_block && !read_array(cxl, errp)) {
+        return false;
+    }
+    if (!map_memory(cxl, errp)) {
         return false;
     }
     cxl->bar = cxl->info.bar;
