@@ -329,16 +329,56 @@ static void make_seed(const Generation *g, Input *in)
     }
 }
 
+/* What is one step from being accepted, and must not be */
+static void spoil(const Generation *g, Input *in, const char *how)
+{
+    uint8_t *hdm = in->registers + (g->geometry ? 0 : HDM);
+    struct vfio_region_info *memory = (void *)in->region[g->memory];
+    struct vfio_region_info *registers = (void *)in->region[19 - g->memory];
+
+    if (!strcmp(how, "decoders")) {
+        stl_le_p(hdm, 7);
+        registers->size = 0x10000 - (g->registers_size == 0x10000 ? 0 : 0x1200);
+    } else if (!strcmp(how, "memory")) {
+        memory->size += 0x1000;
+    } else if (!strcmp(how, "no-mmap")) {
+        memory->flags &= ~VFIO_REGION_INFO_FLAG_MMAP;
+    } else if (!strcmp(how, "registers")) {
+        registers->size = 0x20000;
+    } else if (!strcmp(how, "bar")) {
+        ((struct vfio_region_info *)in->region[0])->size = BLOCK + 0x1000;
+    }
+}
+
+static bool write_seed(const char *dir, const char *name, const Input *in)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+
+    return g_file_set_contents(path, (const char *)in, sizeof(*in), NULL);
+}
+
 int main(int argc, char **argv)
 {
+    static const char *const ways[] = {
+        "decoders", "memory", "no-mmap", "registers", "bar",
+    };
+
     for (unsigned i = 0; argc == 2 && i < ARRAY_SIZE(generations); i++) {
-        g_autofree char *path = g_build_filename(argv[1], generations[i].name,
-                                                 NULL);
+        const Generation *g = &generations[i];
         Input in;
 
-        make_seed(&generations[i], &in);
-        if (!g_file_set_contents(path, (char *)&in, sizeof(in), NULL)) {
+        make_seed(g, &in);
+        if (!write_seed(argv[1], g->name, &in)) {
             return 1;
+        }
+        for (unsigned w = 0; w < ARRAY_SIZE(ways); w++) {
+            g_autofree char *name = g_strdup_printf("%s-%s", g->name, ways[w]);
+
+            make_seed(g, &in);
+            spoil(g, &in, ways[w]);
+            if (!write_seed(argv[1], name, &in)) {
+                return 1;
+            }
         }
     }
     return argc == 2 ? 0 : 2;
