@@ -12,6 +12,7 @@
 #ifndef CXL_HDM_H
 #define CXL_HDM_H
 
+#include "qemu/units.h"
 #include "hw/cxl/cxl_component.h"
 
 /* Bases, sizes and DPA skips of decoders are multiples of this */
