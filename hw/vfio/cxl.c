@@ -577,6 +577,8 @@ static bool read_array(VFIOCXL *cxl, Error **errp)
 
 static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 {
+    VFIOCXLCommit commit = cxl->vdev->cxl.commit;
+
     if (cxl->info.kernel->traps_block && !read_array(cxl, errp)) {
         return false;
     }
@@ -585,14 +587,9 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
     }
     cxl->bar = cxl->info.bar;
     cxl->block = cxl->info.block;
-    switch (cxl->vdev->cxl.commit) {
-    case VFIO_CXL_COMMIT_AUTO:
-        cxl->firmware_commits = cxl->info.committed;
-        break;
-    default:
-        cxl->firmware_commits =
-            cxl->vdev->cxl.commit == VFIO_CXL_COMMIT_FIRMWARE;
-    }
+    cxl->firmware_commits = commit == VFIO_CXL_COMMIT_AUTO ?
+                            cxl->info.committed :
+                            commit == VFIO_CXL_COMMIT_FIRMWARE;
     cxl_hdm_init(&cxl->hdm, cxl->info.decoder_count,
                  cxl->info.hdm_capability, cxl->info.host_only, &hdm_ops,
                  cxl);
@@ -657,7 +654,10 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
             cxl->block > vdev->bars[cxl->bar].region.size ||
             CXL2_COMPONENT_BLOCK_SIZE >
             vdev->bars[cxl->bar].region.size - cxl->block) {
-            cxl->bar = PCI_NUM_REGIONS;
+            error_setg(errp, "the CXL component registers, which hold addresses "
+                       "of the host, are not where the Register Locator says "
+                       "and cannot be hidden from the guest");
+            return false;
         }
         if (vdev->cxl.mode == ON_OFF_AUTO_AUTO) {
             info_report(VFIO_MSG_PREFIX "CXL device used as plain PCI: %s",

@@ -212,6 +212,15 @@ void cxl_machine_enumerate(CXLMachine *m)
     cfg_writew(m, 0x04, 0x6);
 }
 
+void cxl_machine_enable_second(CXLMachine *m, unsigned addr)
+{
+    unsigned bus = DEVICE_BUS + 1;
+
+    qtest_writel(m->qts, cfg_address(m, BRIDGE_BUS, (addr << 15) + 0x18),
+                 BRIDGE_BUS | bus << 8 | bus << 16);
+    qtest_writew(m->qts, cfg_address(m, bus, 0x04), 0x2);
+}
+
 static uint16_t find_device_dvsec(CXLMachine *m)
 {
     unsigned pos = 0x100;

@@ -126,6 +126,9 @@ char *cxl_machine_try(VFIOSim *sim, const char *options, bool iommufd,
 char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
                           const char *properties);
 
+/* Let the second port of the host bridge, at @addr, lead to a second device */
+void cxl_machine_enable_second(CXLMachine *m, unsigned addr);
+
 uint32_t cfg_read(CXLMachine *m, unsigned offset);
 uint16_t cfg_readw(CXLMachine *m, unsigned offset);
 void cfg_write(CXLMachine *m, unsigned offset, uint32_t value);

@@ -714,6 +714,28 @@ static void test_refused_on(gconstpointer data)
             CXL_WINDOW, ",bus=rp1", "its own port=");
 }
 
+/* No device can be committed over another's range */
+static void test_other_device(gconstpointer data)
+{
+    CXLMachine *m = cxl_machine_start(start_sim(data, "--devices=2"),
+        CXL_BRIDGE " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1,"
+        "addr=1 -device vfio-pci,id=dev1,host=0000:c2:00.0,bus=rp1"
+        CXL_WINDOW, false, ",x-cxl-commit=guest");
+    uint64_t first = ROUND_UP(m->window, GiB);
+    g_autofree char *tree = NULL;
+
+    cxl_machine_enable_second(m, 1);
+    tree = qtest_hmp(m->qts, "info mtree");
+    g_assert_nonnull(strstr(tree, "cxl-hdm"));      /* the second one's */
+
+    hdm_enable(m);
+    g_assert_false(hdm_commit(m, first, M256));
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_ERROR, !=, 0);
+    g_assert_false(shows_memory(m, first, 0));
+    g_assert_true(hdm_commit(m, first + M256, M256));
+    cxl_machine_stop(m);
+}
+
 /*
  * The guest sees the same whatever the kernel
  */
@@ -1168,6 +1190,7 @@ int main(int argc, char **argv)
     add("refused-on", all, test_refused_on);
     add("firmware-path", all, test_firmware_path);
     add("path", all, test_path);
+    add("other-device", v2, test_other_device);
     add("dma", all, test_dma);
     add("msix-high-vector", all, test_msix_high_vector);
     add("no-mmap", nommap, test_no_mmap);
