@@ -654,9 +654,9 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
             cxl->block > vdev->bars[cxl->bar].region.size ||
             CXL2_COMPONENT_BLOCK_SIZE >
             vdev->bars[cxl->bar].region.size - cxl->block) {
-            error_setg(errp, "the CXL component registers, which hold addresses "
-                       "of the host, are not where the Register Locator says "
-                       "and cannot be hidden from the guest");
+            error_setg(errp, "the CXL component registers, which hold "
+                       "addresses of the host, are not where the Register "
+                       "Locator says and cannot be hidden from the guest");
             return false;
         }
         if (vdev->cxl.mode == ON_OFF_AUTO_AUTO) {
