@@ -10,11 +10,10 @@
 
 #include "qapi/error.h"
 #include "qemu/bswap.h"
+#include "qemu/units.h"
 #include "qobject/qjson.h"
 #include "qobject/qnum.h"
 #include "vfio-cxl-helpers.h"
-
-#define HOST "0000:c1:00.0"
 
 #define BRIDGE_BUS 12
 #define DEVICE_BUS 13
@@ -102,7 +101,7 @@ QObject *vfio_sim_command(VFIOSim *sim, const char *command)
 
 int64_t vfio_sim_stat(VFIOSim *sim, const char *name)
 {
-    QObject *stats = vfio_sim_command(sim, "stats " HOST);
+    QObject *stats = vfio_sim_command(sim, "stats " VFIO_CXL_HOST);
     int64_t value = qdict_get_int(qobject_to(QDict, stats), name);
 
     qobject_unref(stats);
@@ -111,7 +110,8 @@ int64_t vfio_sim_stat(VFIOSim *sim, const char *name)
 
 static int memory_file(VFIOSim *sim)
 {
-    g_autofree char *path = g_build_filename(sim->dir, HOST, "memory", NULL);
+    g_autofree char *path = g_build_filename(sim->dir, VFIO_CXL_HOST,
+                                             "memory", NULL);
     int fd = open(path, O_RDWR);
 
     g_assert_cmpint(fd, >=, 0);
@@ -150,7 +150,8 @@ const char *cxl_machine_options(void)
 
 static char *device_options(bool iommufd, const char *properties)
 {
-    return g_strdup_printf("%s -device vfio-pci,id=dev0,host=" HOST "%s%s",
+    return g_strdup_printf("%s -device vfio-pci,id=dev0,host=" VFIO_CXL_HOST
+                           "%s%s",
                            iommufd ? " -object iommufd,id=iommufd0" : "",
                            iommufd ? ",iommufd=iommufd0" : "", properties);
 }
@@ -388,4 +389,141 @@ bool shows_memory(CXLMachine *m, uint64_t gpa, uint64_t dpa)
     vfio_sim_poke(m->sim, dpa, old);
     g_assert_true(reads == writes);
     return reads;
+}
+
+bool mode_is_iommufd(gconstpointer data)
+{
+    return ((const VFIOCXLMode *)data)->iommufd;
+}
+
+bool mode_is_kernel(gconstpointer data, const char *name)
+{
+    return g_str_has_prefix(((const VFIOCXLMode *)data)->kernel, name);
+}
+
+VFIOSim *mode_sim(gconstpointer data, const char *options)
+{
+    g_autofree char *all = g_strdup_printf("--kernel=%s %s",
+                                           ((const VFIOCXLMode *)data)->kernel,
+                                           options);
+
+    return vfio_sim_start(all);
+}
+
+CXLMachine *mode_start(gconstpointer data, const char *sim_options,
+                       const char *properties)
+{
+    return cxl_machine_start(mode_sim(data, sim_options),
+                             CXL_BRIDGE CXL_WINDOW, mode_is_iommufd(data),
+                             properties);
+}
+
+uint64_t host_decoder(CXLMachine *m, const char *which,
+                             const char *reg)
+{
+    QObject *devices = vfio_sim_command(m->sim, "devices");
+    QDict *dict = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
+    uint64_t value;
+
+    value = qnum_get_uint(qobject_to(QNum,
+                qdict_get(qdict_get_qdict(dict, which), reg)));
+    qobject_unref(devices);
+    return value;
+}
+
+uint64_t host_hpa(CXLMachine *m)
+{
+    uint64_t hpa = host_decoder(m, "hardware", "base");
+
+    g_assert_cmphex(hpa, !=, 0);
+    return hpa;
+}
+
+unsigned host_writes(CXLMachine *m, const char *region)
+{
+    QList *log = qobject_to(QList,
+                            vfio_sim_command(m->sim, "writes " VFIO_CXL_HOST));
+    unsigned count = 0;
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(log, entry) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+
+        count += g_str_has_prefix(qdict_get_str(dict, "region"), region);
+    }
+    qobject_unref(log);
+    qobject_unref(vfio_sim_command(m->sim, "writes " VFIO_CXL_HOST " clear"));
+    return count;
+}
+
+unsigned cfg_find_cap(CXLMachine *m, uint8_t id)
+{
+    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos;
+         pos = cfg_readw(m, pos) >> 8) {
+        if ((cfg_readw(m, pos) & 0xff) == id) {
+            return pos;
+        }
+    }
+    g_assert_not_reached();
+}
+
+void assert_firmware_committed(CXLMachine *m, uint64_t size)
+{
+    uint64_t base = hdm_base(m, 0);
+
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
+                    HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
+    g_assert_cmphex(hdm_read(m, HDM_GLOBAL_CONTROL), ==, HDM_ENABLE);
+    g_assert_cmphex(hdm_size(m, 0), ==, size);
+    g_assert_cmphex(base, >=, m->window);
+    g_assert_cmphex(base + size, <=, m->window + 4ull * GiB);
+    g_assert_cmphex(base % GiB, ==, 0);
+
+    g_assert_cmphex(cfg_readw(m, m->dvsec + DVSEC_CONTROL) & DVSEC_MEM_ENABLE,
+                    !=, 0);
+    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE), ==,
+                    base >> 32);
+    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE + 4), ==,
+                    (uint32_t)base);
+
+    g_assert_true(shows_memory(m, base, 0));
+    g_assert_true(shows_memory(m, base + 0x1000, 0x1000));
+    g_assert_true(shows_memory(m, base + size - 8, size - 8));
+    g_assert_false(shows_memory(m, base + size, 0));
+    g_assert_false(shows_memory(m, base - 8, 0));
+}
+
+void mode_refused(gconstpointer data, const char *sim_options,
+                  const char *options, const char *properties,
+                  const char *message)
+{
+    VFIOSim *sim = mode_sim(data, sim_options);
+    g_autofree char *output = cxl_machine_refused(sim, options,
+                                                  mode_is_iommufd(data),
+                                                  properties);
+
+    if (!strstr(output, message)) {
+        g_error("expected '%s' in: %s", message, output);
+    }
+    vfio_sim_stop(sim);
+}
+
+const char *const vfio_cxl_kernels[] = {
+    "v2-reset", "v2", "v3", "v4", "v5", NULL
+};
+const char *const vfio_cxl_kernels_v2[] = { "v2-reset", "v2", NULL };
+
+void vfio_cxl_add(const char *name, const char *const kernels[],
+                  void (*test)(gconstpointer))
+{
+    for (int i = 0; kernels[i]; i++) {
+        for (int iommufd = 0; iommufd < 2; iommufd++) {
+            VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
+            g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
+                kernels[i], iommufd ? "iommufd" : "legacy", name);
+
+            *mode = (VFIOCXLMode) { kernels[i], iommufd };
+            qtest_add_data_func_full(path, mode, test, g_free);
+        }
+    }
 }

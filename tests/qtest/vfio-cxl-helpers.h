@@ -148,4 +148,54 @@ void hdm_enable(CXLMachine *m);
 /* Is the device's memory at @gpa? Tried by writing on both sides */
 bool shows_memory(CXLMachine *m, uint64_t gpa, uint64_t dpa);
 
+/*
+ * Tests that are run with each generation of the kernel's interface and with
+ * both backends
+ */
+#define VFIO_CXL_HOST "0000:c1:00.0"
+
+typedef struct VFIOCXLMode {
+    const char *kernel;
+    bool iommufd;
+} VFIOCXLMode;
+
+/* Ends with NULL: those of all kernels, those of v2 */
+extern const char *const vfio_cxl_kernels[];
+extern const char *const vfio_cxl_kernels_v2[];
+
+/**
+ * vfio_cxl_add() - Add a test for each of some kernels, for both backends
+ * @name: last part of its path
+ * @kernels: names that vfio-sim knows
+ * @test: called with a VFIOCXLMode
+ */
+void vfio_cxl_add(const char *name, const char *const kernels[],
+                  void (*test)(gconstpointer));
+
+bool mode_is_iommufd(gconstpointer mode);
+bool mode_is_kernel(gconstpointer mode, const char *prefix);
+
+/* vfio_sim_start() and cxl_machine_start(), as the mode says */
+VFIOSim *mode_sim(gconstpointer mode, const char *sim_options);
+CXLMachine *mode_start(gconstpointer mode, const char *sim_options,
+                       const char *properties);
+
+/* Start with these options fails with this message */
+void mode_refused(gconstpointer mode, const char *sim_options,
+                  const char *options, const char *properties,
+                  const char *message);
+
+/* A register of decoder 0: "hdm" is the kernel's copy, or "hardware" */
+uint64_t host_decoder(CXLMachine *m, const char *which, const char *reg);
+uint64_t host_hpa(CXLMachine *m);
+
+/* Writes to regions whose name begins so since the last call */
+unsigned host_writes(CXLMachine *m, const char *region);
+
+/* Offset of a PCI capability; asserts that it is there */
+unsigned cfg_find_cap(CXLMachine *m, uint8_t id);
+
+/* Decoder 0 is as firmware leaves it, and shows all the memory */
+void assert_firmware_committed(CXLMachine *m, uint64_t size);
+
 #endif /* VFIO_CXL_HELPERS_H */

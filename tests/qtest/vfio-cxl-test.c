@@ -12,113 +12,12 @@
 #include "qobject/qnum.h"
 #include "vfio-cxl-helpers.h"
 
-#define HOST "0000:c1:00.0"
-
-/* What each test is run with */
-typedef struct Mode {
-    const char *kernel;
-    bool iommufd;
-} Mode;
-
-static bool backend_is_iommufd(gconstpointer data)
-{
-    return ((const Mode *)data)->iommufd;
-}
-
-static bool kernel_is(gconstpointer data, const char *name)
-{
-    return g_str_has_prefix(((const Mode *)data)->kernel, name);
-}
-
-static VFIOSim *start_sim(gconstpointer data, const char *options)
-{
-    g_autofree char *all = g_strdup_printf("--kernel=%s %s",
-                                           ((const Mode *)data)->kernel,
-                                           options);
-
-    return vfio_sim_start(all);
-}
-
-static CXLMachine *start(gconstpointer data, const char *sim_options,
-                         const char *properties)
-{
-    return cxl_machine_start(start_sim(data, sim_options),
-                             CXL_BRIDGE CXL_WINDOW, backend_is_iommufd(data),
-                             properties);
-}
-
-/* A register of decoder 0: "hdm" is the kernel's copy, or "hardware" */
-static uint64_t host_decoder(CXLMachine *m, const char *which,
-                             const char *reg)
-{
-    QObject *devices = vfio_sim_command(m->sim, "devices");
-    QDict *dict = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
-    uint64_t value;
-
-    value = qnum_get_uint(qobject_to(QNum,
-                qdict_get(qdict_get_qdict(dict, which), reg)));
-    qobject_unref(devices);
-    return value;
-}
-
-static uint64_t host_hpa(CXLMachine *m)
-{
-    uint64_t hpa = host_decoder(m, "hardware", "base");
-
-    g_assert_cmphex(hpa, !=, 0);
-    return hpa;
-}
-
-/* Writes to regions whose name begins so since the last call */
-static unsigned writes_to(CXLMachine *m, const char *region)
-{
-    QList *log = qobject_to(QList,
-                            vfio_sim_command(m->sim, "writes " HOST));
-    unsigned count = 0;
-    QListEntry *entry;
-
-    QLIST_FOREACH_ENTRY(log, entry) {
-        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
-
-        count += g_str_has_prefix(qdict_get_str(dict, "region"), region);
-    }
-    qobject_unref(log);
-    qobject_unref(vfio_sim_command(m->sim, "writes " HOST " clear"));
-    return count;
-}
-
 /*
  * Firmware-committed
  */
-static void assert_firmware_committed(CXLMachine *m, uint64_t size)
-{
-    uint64_t base = hdm_base(m, 0);
-
-    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
-                    HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
-    g_assert_cmphex(hdm_read(m, HDM_GLOBAL_CONTROL), ==, HDM_ENABLE);
-    g_assert_cmphex(hdm_size(m, 0), ==, size);
-    g_assert_cmphex(base, >=, m->window);
-    g_assert_cmphex(base + size, <=, m->window + 4ull * GiB);
-    g_assert_cmphex(base % GiB, ==, 0);
-
-    g_assert_cmphex(cfg_readw(m, m->dvsec + DVSEC_CONTROL) & DVSEC_MEM_ENABLE,
-                    !=, 0);
-    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE), ==,
-                    base >> 32);
-    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE + 4), ==,
-                    (uint32_t)base);
-
-    g_assert_true(shows_memory(m, base, 0));
-    g_assert_true(shows_memory(m, base + 0x1000, 0x1000));
-    g_assert_true(shows_memory(m, base + size - 8, size - 8));
-    g_assert_false(shows_memory(m, base + size, 0));
-    g_assert_false(shows_memory(m, base - 8, 0));
-}
-
 static void test_firmware(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--memory=512M", ",x-cxl=on");
+    CXLMachine *m = mode_start(data, "--memory=512M", ",x-cxl=on");
 
     g_assert_cmphex(m->dvsec, !=, 0);
     assert_firmware_committed(m, 2 * M256);
@@ -134,7 +33,7 @@ static void test_firmware(gconstpointer data)
 /* What the host's firmware did not lock is not locked for the guest */
 static void test_host_unlocked(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--decoder=unlocked", "");
+    CXLMachine *m = mode_start(data, "--decoder=unlocked", "");
     uint64_t base = hdm_base(m, 0);
 
     g_assert_cmphex(base, !=, host_hpa(m));
@@ -146,30 +45,9 @@ static void test_host_unlocked(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-static void test_reboot(gconstpointer data)
-{
-    CXLMachine *m = start(data, "--memory=512M", "");
-    uint64_t base = hdm_base(m, 0);
-
-    vfio_sim_poke(m->sim, 0x2000, 0x1122334455667788);
-    for (int i = 0; i < 3; i++) {
-        int64_t resets = vfio_sim_stat(m->sim, "resets");
-
-        qtest_system_reset(m->qts);
-        g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), >, resets);
-        cxl_machine_enumerate(m);
-        assert_firmware_committed(m, 2 * M256);
-        g_assert_cmphex(hdm_base(m, 0), ==, base);
-        /* A reset of v5 kernels clears the memory; QEMU never touches it */
-        g_assert_cmphex(qtest_readq(m->qts, base + 0x2000), ==,
-                        kernel_is(data, "v5") ? 0 : 0x1122334455667788);
-    }
-    cxl_machine_stop(m);
-}
-
 static void test_unlocked(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--memory=256M", ",x-cxl-commit=guest");
+    CXLMachine *m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
     uint64_t resets;
 
     /* What the guest committed and locked does not survive a reboot */
@@ -192,7 +70,7 @@ static void test_unlocked(gconstpointer data)
  */
 static void test_commit(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    CXLMachine *m = mode_start(data, "--memory=512M", ",x-cxl-commit=guest");
     uint64_t a = m->window + M256, b = m->window + 5 * M256;
 
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, 0);
@@ -231,7 +109,7 @@ static void test_commit(gconstpointer data)
 
 static void test_commit_refused(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    CXLMachine *m = mode_start(data, "--memory=512M", ",x-cxl-commit=guest");
     uint64_t end = m->window + 4 * GiB;
     const struct {
         uint64_t base, size;
@@ -271,7 +149,7 @@ static void test_commit_refused(gconstpointer data)
 
 static void test_access_8(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--memory=256M", ",x-cxl-commit=guest");
+    CXLMachine *m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
 
     qtest_writeq(m->qts, m->hdm + HDM_BASE_LO(0), m->window);
     qtest_writeq(m->qts, m->hdm + HDM_SIZE_LO(0), M256);
@@ -285,93 +163,10 @@ static void test_access_8(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/*
- * What takes the memory away
- */
-static void test_gates(gconstpointer data)
-{
-    CXLMachine *m = start(data, "--memory=256M", "");
-    uint64_t base = hdm_base(m, 0);
-    unsigned control = m->dvsec + DVSEC_CONTROL;
-    unsigned pm = 0;
-
-    g_assert_true(shows_memory(m, base, 0));
-    /* CXL.mem */
-    cfg_writew(m, control, cfg_readw(m, control) & ~DVSEC_MEM_ENABLE);
-    g_assert_false(shows_memory(m, base, 0));
-    cfg_writew(m, control, cfg_readw(m, control) | DVSEC_MEM_ENABLE);
-    g_assert_true(shows_memory(m, base, 0));
-    /* Memory Space Enable, in accesses of each size */
-    cfg_writew(m, 0x04, 0x4);
-    g_assert_false(shows_memory(m, base, 0));
-    cfg_writew(m, 0x04, 0x6);
-    g_assert_true(shows_memory(m, base, 0));
-    cfg_write(m, 0x04, 0x4);
-    g_assert_false(shows_memory(m, base, 0));
-    cfg_write(m, 0x04, 0x6);
-    g_assert_true(shows_memory(m, base, 0));
-    /* D3hot */
-    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos && !pm;
-         pos = cfg_readw(m, pos) >> 8) {
-        pm = (cfg_readw(m, pos) & 0xff) == 0x01 ? pos : 0;
-    }
-    g_assert_cmphex(pm, !=, 0);
-    cfg_writew(m, pm + 4, 3);
-    g_assert_false(shows_memory(m, base, 0));
-    cfg_writew(m, pm + 4, 0);
-    cfg_writew(m, 0x04, 0x6);
-    g_assert_true(shows_memory(m, base, 0));
-    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
-                    HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
-    cxl_machine_stop(m);
-}
-
-static void test_flr(gconstpointer data)
-{
-    CXLMachine *m = start(data, "--memory=256M", "");
-    uint64_t base = hdm_base(m, 0);
-    unsigned exp = 0;
-
-    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos && !exp;
-         pos = cfg_readw(m, pos) >> 8) {
-        exp = (cfg_readw(m, pos) & 0xff) == 0x10 ? pos : 0;
-    }
-    g_assert_cmphex(exp, !=, 0);
-    cfg_writew(m, exp + 8, cfg_readw(m, exp + 8) | 0x8000);
-    g_assert_cmpint(vfio_sim_stat(m->sim, "flr"), >=, 1);
-    cxl_machine_enumerate(m);
-    /* FLR leaves decoders, locks and the DVSEC as they are */
-    assert_firmware_committed(m, M256);
-    g_assert_cmphex(hdm_base(m, 0), ==, base);
-    cxl_machine_stop(m);
-}
-
-static void test_host_decoder_lost(gconstpointer data)
-{
-    CXLMachine *m = start(data, "--memory=256M", "");
-    uint64_t base = hdm_base(m, 0);
-
-    g_assert_true(shows_memory(m, base, 0));
-    qobject_unref(vfio_sim_command(m->sim, "set " HOST
-                                   " hardware-committed=0"));
-    qtest_system_reset(m->qts);
-    cxl_machine_enumerate(m);
-    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED, ==, 0);
-    g_assert_false(shows_memory(m, base, 0));
-    g_assert_false(hdm_commit(m, base, M256));
-
-    qobject_unref(vfio_sim_command(m->sim, "set " HOST
-                                   " hardware-committed=1"));
-    qtest_system_reset(m->qts);
-    cxl_machine_enumerate(m);
-    assert_firmware_committed(m, M256);
-    cxl_machine_stop(m);
-}
-
 /* The v2 kernel's own view of the decoder follows the guest's */
 static void test_view(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--memory=512M", "");
+    CXLMachine *m = mode_start(data, "--memory=512M", "");
 
     for (int i = 0; i < 2; i++) {
         g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, hdm_base(m, 0));
@@ -382,7 +177,7 @@ static void test_view(gconstpointer data)
     }
     cxl_machine_stop(m);
 
-    m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    m = mode_start(data, "--memory=512M", ",x-cxl-commit=guest");
     g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, 0);
     g_assert_true(hdm_commit(m, m->window + M256, M256));
     g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, m->window + M256);
@@ -411,11 +206,12 @@ static void test_view(gconstpointer data)
 static void check_overlay(CXLMachine *m, gconstpointer data, bool plain)
 {
     /* These kernels leave all but the decoders to the hardware */
-    bool direct = !plain && (kernel_is(data, "v4") || kernel_is(data, "v5"));
+    bool direct = !plain && (mode_is_kernel(data, "v4") ||
+                             mode_is_kernel(data, "v5"));
     uint64_t block = m->block - m->bar0;
     unsigned n;
 
-    writes_to(m, "");
+    host_writes(m, "");
 
     /* Outside the block: the device's own memory, directly */
     for (uint64_t off = 0; off < VFIO_SIM_BAR0_SIZE; off += 0x7f8) {
@@ -472,7 +268,7 @@ static void check_overlay(CXLMachine *m, gconstpointer data, bool plain)
     }
 
     /* Nothing of that got to the hardware */
-    g_assert_cmpuint(writes_to(m, ""), ==, 0);
+    g_assert_cmpuint(host_writes(m, ""), ==, 0);
 }
 
 static void test_overlay(gconstpointer data)
@@ -482,7 +278,7 @@ static void test_overlay(gconstpointer data)
     };
 
     for (int i = 0; i < ARRAY_SIZE(options); i++) {
-        CXLMachine *m = start(data, options[i], "");
+        CXLMachine *m = mode_start(data, options[i], "");
 
         check_overlay(m, data, false);
         /* Direct: what the guest writes is there at once */
@@ -490,7 +286,7 @@ static void test_overlay(gconstpointer data)
         g_assert_cmphex(qtest_readq(m->qts,
                                     m->bar0 + (i == 1 ? 0x20000 : 0x8)),
                         ==, 42);
-        g_assert_cmpuint(writes_to(m, ""), ==, 0);
+        g_assert_cmpuint(host_writes(m, ""), ==, 0);
         cxl_machine_stop(m);
     }
 }
@@ -520,7 +316,7 @@ static void test_no_hpa(gconstpointer data)
     };
 
     for (int i = 0; i < ARRAY_SIZE(properties); i++) {
-        CXLMachine *m = start(data, "", properties[i]);
+        CXLMachine *m = mode_start(data, "", properties[i]);
 
         assert_no_hpa(m, host_hpa(m));
         qtest_system_reset(m->qts);
@@ -535,7 +331,7 @@ static void test_no_hpa(gconstpointer data)
  */
 static void test_dvsec(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--memory=512M", ",x-cxl-commit=guest");
+    CXLMachine *m = mode_start(data, "--memory=512M", ",x-cxl-commit=guest");
     unsigned d = m->dvsec;
     uint64_t size;
 
@@ -589,13 +385,13 @@ static void test_dvsec(gconstpointer data)
 /* No config write to a CXL DVSEC reaches the kernel */
 static void test_dvsec_writes(gconstpointer data)
 {
-    CXLMachine *m = start(data, "", "");
+    CXLMachine *m = mode_start(data, "", "");
 
-    writes_to(m, "config");
+    host_writes(m, "config");
     for (unsigned off = 0x0; off < 0x38; off += 2) {
         cfg_writew(m, m->dvsec + off, 0xffff);
     }
-    g_assert_cmpuint(writes_to(m, "config"), ==, 0);
+    g_assert_cmpuint(host_writes(m, "config"), ==, 0);
     cxl_machine_stop(m);
 }
 
@@ -631,7 +427,7 @@ static void assert_plain(CXLMachine *m, gconstpointer data)
 
 static void test_plain_off(gconstpointer data)
 {
-    CXLMachine *m = start(data, "--topology=C", ",x-cxl=off");
+    CXLMachine *m = mode_start(data, "--topology=C", ",x-cxl=off");
 
     assert_plain(m, data);
     qtest_system_reset(m->qts);
@@ -643,10 +439,10 @@ static void test_plain_off(gconstpointer data)
 static void test_plain_topology(gconstpointer data)
 {
     /* Below an ordinary root port of an ordinary expander bridge */
-    CXLMachine *m = cxl_machine_start(start_sim(data, ""),
+    CXLMachine *m = cxl_machine_start(mode_sim(data, ""),
         " -device pxb-pcie,id=pxb,bus=pcie.0,bus_nr=12"
         " -device pcie-root-port,id=rp0,bus=pxb,chassis=0,slot=0,port=0",
-        backend_is_iommufd(data), "");
+        mode_is_iommufd(data), "");
 
     assert_plain(m, data);
     cxl_machine_stop(m);
@@ -655,21 +451,6 @@ static void test_plain_topology(gconstpointer data)
 /*
  * Refusals: status 1 and a message that helps
  */
-static void refused(gconstpointer data, const char *sim_options,
-                    const char *options, const char *properties,
-                    const char *message)
-{
-    VFIOSim *sim = start_sim(data, sim_options);
-    g_autofree char *output = cxl_machine_refused(sim, options,
-                                                  backend_is_iommufd(data),
-                                                  properties);
-
-    if (!strstr(output, message)) {
-        g_error("expected '%s' in: %s", message, output);
-    }
-    vfio_sim_stop(sim);
-}
-
 #define TWO_BRIDGES \
     CXL_BRIDGE " -device pxb-cxl,id=cxl.1,bus=pcie.0,bus_nr=24" \
     " -device cxl-rp,id=rp1,bus=cxl.1,chassis=1,slot=1,port=1"
@@ -678,62 +459,42 @@ static void test_refused_windows(gconstpointer data)
 {
     const char *help = "-M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=256M";
 
-    refused(data, "", CXL_BRIDGE, ",bus=rp0", help);
-    refused(data, "", CXL_BRIDGE, ",bus=rp0", "x-cxl=off");
-    refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl=on", help);
-    refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl-commit=guest",
-            "targets host bridge 'cxl.0' alone");
+    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0", help);
+    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0", "x-cxl=off");
+    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl=on", help);
+    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl-commit=guest",
+                 "targets host bridge 'cxl.0' alone");
     /* One that targets another bridge, or two */
-    refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.1,"
-            "cxl-fmw.0.size=4G", ",bus=rp0",
-            "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=256M");
-    refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.0,"
-            "cxl-fmw.0.targets.1=cxl.1,cxl-fmw.0.size=4G", ",bus=rp0",
-            "targets host bridge 'cxl.0' alone");
+    mode_refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.1,"
+                 "cxl-fmw.0.size=4G", ",bus=rp0",
+                 "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=256M");
+    mode_refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.0,"
+                 "cxl-fmw.0.targets.1=cxl.1,cxl-fmw.0.size=4G", ",bus=rp0",
+                 "targets host bridge 'cxl.0' alone");
     /* Too small */
-    refused(data, "--memory=512M", CXL_BRIDGE " -M cxl-fmw.0.targets.0=cxl.0,"
-            "cxl-fmw.0.size=256M", ",bus=rp0",
-            "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=512M");
+    mode_refused(data, "--memory=512M", CXL_BRIDGE
+                 " -M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=256M",
+                 ",bus=rp0",
+                 "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=512M");
 }
 
 static void test_refused_on(gconstpointer data)
 {
-    refused(data, "", " -device pcie-root-port,id=rp0,bus=pcie.0,chassis=0",
-            ",bus=rp0,x-cxl=on", "not below a CXL root port");
-    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=bogus",
-            "x-cxl");
-    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl-commit=bogus",
-            "x-cxl-commit");
-    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-no-mmap=on",
-            "no way to use its memory");
-    refused(data, "--fault='" HOST " mmap-memory errno=12'",
-            CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map its memory");
+    mode_refused(data, "",
+                 " -device pcie-root-port,id=rp0,bus=pcie.0,chassis=0",
+                 ",bus=rp0,x-cxl=on", "not below a CXL root port");
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=bogus",
+                 "x-cxl");
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl-commit=bogus",
+                 "x-cxl-commit");
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-no-mmap=on",
+                 "no way to use its memory");
+    mode_refused(data, "--fault='" VFIO_CXL_HOST " mmap-memory errno=12'",
+                 CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map its memory");
     /* Two ports of one number: only the first could be reached */
-    refused(data, "", CXL_BRIDGE
-            " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0"
-            CXL_WINDOW, ",bus=rp1", "its own port=");
-}
-
-/* No device can be committed over another's range */
-static void test_other_device(gconstpointer data)
-{
-    CXLMachine *m = cxl_machine_start(start_sim(data, "--devices=2"),
-        CXL_BRIDGE " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1,"
-        "addr=1 -device vfio-pci,id=dev1,host=0000:c2:00.0,bus=rp1"
-        CXL_WINDOW, false, ",x-cxl-commit=guest");
-    uint64_t first = ROUND_UP(m->window, GiB);
-    g_autofree char *tree = NULL;
-
-    cxl_machine_enable_second(m, 1);
-    tree = qtest_hmp(m->qts, "info mtree");
-    g_assert_nonnull(strstr(tree, "cxl-hdm"));      /* the second one's */
-
-    hdm_enable(m);
-    g_assert_false(hdm_commit(m, first, M256));
-    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_ERROR, !=, 0);
-    g_assert_false(shows_memory(m, first, 0));
-    g_assert_true(hdm_commit(m, first + M256, M256));
-    cxl_machine_stop(m);
+    mode_refused(data, "", CXL_BRIDGE
+                 " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0"
+                 CXL_WINDOW, ",bus=rp1", "its own port=");
 }
 
 /*
@@ -786,9 +547,9 @@ static void view_all(GString *view, CXLMachine *m)
 /* A life: firmware, decommit tried, reset; by the guest, good and bad */
 static char *view_of(const char *kernel, bool iommufd)
 {
-    const Mode mode = { kernel, iommufd };
+    const VFIOCXLMode mode = { kernel, iommufd };
     GString *view = g_string_new(NULL);
-    CXLMachine *m = start(&mode, "--memory=512M", "");
+    CXLMachine *m = mode_start(&mode, "--memory=512M", "");
 
     view_all(view, m);
     hdm_write(m, HDM_CTRL(0), 0);
@@ -800,7 +561,7 @@ static char *view_of(const char *kernel, bool iommufd)
     view_all(view, m);
     cxl_machine_stop(m);
 
-    m = start(&mode, "--memory=512M", ",x-cxl-commit=guest");
+    m = mode_start(&mode, "--memory=512M", ",x-cxl-commit=guest");
     view_all(view, m);
     hdm_enable(m);
     for (uint64_t size = 0; size <= 3 * M256; size += M256) {
@@ -845,15 +606,15 @@ static void test_no_mmap(gconstpointer data)
     CXLMachine *m;
     g_autofree char *output = NULL;
 
-    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
-            "does not let the device's memory be mapped");
-    m = start(data, "", "");
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
+                 "does not let the device's memory be mapped");
+    m = mode_start(data, "", "");
     assert_plain(m, data);
     cxl_machine_stop(m);
 
-    sim = start_sim(data, "");
+    sim = mode_sim(data, "");
     output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
-                             backend_is_iommufd(data), ",bus=rp0",
+                             mode_is_iommufd(data), ",bus=rp0",
                              &(int){ 0 });
     g_assert_nonnull(strstr(output, "used as plain PCI: the kernel does not "
                             "let the device's memory be mapped"));
@@ -867,10 +628,10 @@ static void test_no_flag(gconstpointer data)
     VFIOSim *sim;
     int status;
 
-    refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
-            "the kernel does not offer CXL for this device");
-    sim = start_sim(data, "");
-    output = cxl_machine_try(sim, CXL_BRIDGE, backend_is_iommufd(data),
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
+                 "the kernel does not offer CXL for this device");
+    sim = mode_sim(data, "");
+    output = cxl_machine_try(sim, CXL_BRIDGE, mode_is_iommufd(data),
                              ",bus=rp0", &status);
     g_assert_cmpint(status, ==, 0);
     g_assert_null(strstr(output, "CXL"));
@@ -885,67 +646,37 @@ static void test_unknown_form(gconstpointer data)
     for (int i = 0; i < ARRAY_SIZE(forms); i++) {
         g_autofree char *options = g_strdup_printf("--mangle=%s", forms[i]);
         g_autofree char *output = NULL;
-        VFIOSim *sim = start_sim(data, options);
+        VFIOSim *sim = mode_sim(data, options);
         CXLMachine *m;
 
-        refused(data, options, CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
-                "x-cxl=on: the kernel describes the CXL device in a form that "
-                "is not known");
+        mode_refused(data, options, CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
+                     "x-cxl=on: the kernel describes the CXL device in a "
+                     "form that is not known");
         output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
-                                 backend_is_iommufd(data), ",bus=rp0",
+                                 mode_is_iommufd(data), ",bus=rp0",
                                  &(int){ 0 });
         g_assert_nonnull(strstr(output, "used as plain PCI: the kernel "
                                 "describes the CXL device in a form that is "
                                 "not known (capability 6"));
         vfio_sim_stop(sim);
 
-        m = start(data, options, "");
+        m = mode_start(data, options, "");
         assert_plain(m, data);
         cxl_machine_stop(m);
     }
-}
-
-/* What one decoder cannot be: more of them are (v2 only) */
-static void test_decoders(gconstpointer data)
-{
-    CXLMachine *m = start(data, "--memory=1G --decoders=4",
-                          ",x-cxl-commit=guest");
-
-    g_assert_cmphex(hdm_read(m, HDM_CAPABILITY) & 0xf, ==, 2);
-    hdm_enable(m);
-    for (unsigned n = 0; n < 4; n++) {
-        uint64_t at = m->window + 2 * n * M256;
-
-        hdm_write(m, HDM_BASE_LO(n), at);
-        hdm_write(m, HDM_BASE_HI(n), at >> 32);
-        hdm_write(m, HDM_SIZE_LO(n), M256);
-        hdm_write(m, HDM_CTRL(n), HDM_COMMIT);
-        g_assert_true(shows_memory(m, at, n * M256));
-        g_assert_true(shows_memory(m, at + M256 - 8, (n + 1) * M256 - 8));
-    }
-    /* A hole affects its own range only */
-    hdm_write(m, HDM_CTRL(1), 0);
-    for (unsigned n = 0; n < 4; n++) {
-        g_assert_true(shows_memory(m, m->window + 2 * n * M256, n * M256) ==
-                      (n != 1));
-    }
-    cxl_machine_stop(m);
-
-    refused(data, "--decoders=12", CXL_BRIDGE CXL_WINDOW,
-            ",bus=rp0,x-cxl=on", "this kernel offers 1 to 10");
 }
 
 static void try_malformation(gconstpointer data, const char *name,
                              bool harmless)
 {
     g_autofree char *options = g_strdup_printf("--mangle=%s", name);
-    VFIOSim *sim = start_sim(data, options);
+    VFIOSim *sim = mode_sim(data, options);
     g_autofree char *output = NULL;
     bool plain, flagged;
     int status;
 
     output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
-                             backend_is_iommufd(data), ",bus=rp0", &status);
+                             mode_is_iommufd(data), ",bus=rp0", &status);
     plain = strstr(output, "used as plain PCI: ");
     flagged = strcmp(name, "device-no-flag");
     if (g_str_has_prefix(name, "short-")) {
@@ -962,7 +693,7 @@ static void try_malformation(gconstpointer data, const char *name,
 
 static void test_malformed(gconstpointer data)
 {
-    const char *kernel = ((const Mode *)data)->kernel;
+    const char *kernel = ((const VFIOCXLMode *)data)->kernel;
     g_autofree char *list = vfio_sim_malformations();
     g_auto(GStrv) lines = g_strsplit(list, "\n", -1);
     g_autofree char *generation = g_strndup(kernel, 2);
@@ -990,216 +721,33 @@ static void test_malformed(gconstpointer data)
     g_assert_cmpuint(tried, >=, 60);
 }
 
-/*
- * Firmware programs what decodes between window and device
- */
-static void test_firmware_path(gconstpointer data)
-{
-    static const char *const topologies[] = {
-        " -device pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12,hdm_for_passthrough=on"
-        " -device cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0,port=0" CXL_WINDOW,
-        " -device pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12"
-        " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0,addr=1"
-        " -device cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0,port=5,addr=0"
-        CXL_WINDOW,
-    };
-
-    for (int i = 0; i < ARRAY_SIZE(topologies); i++) {
-        CXLMachine *m = cxl_machine_start(start_sim(data, "--memory=512M"),
-                                          topologies[i],
-                                          backend_is_iommufd(data), "");
-
-        assert_firmware_committed(m, 2 * M256);
-        qtest_system_reset(m->qts);
-        cxl_machine_enumerate(m);
-        assert_firmware_committed(m, 2 * M256);
-        cxl_machine_stop(m);
-    }
-}
-
-/*
- * Several ports: the path decides
- */
-static void test_path(gconstpointer data)
-{
-    CXLMachine *m = cxl_machine_start(start_sim(data, "--memory=512M"),
-        CXL_BRIDGE " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1"
-        CXL_WINDOW, backend_is_iommufd(data), ",x-cxl-commit=guest");
-    g_autofree char *tree = qtest_hmp(m->qts, "info mtree");
-    char *line = strstr(tree, "pxb-cxl-host");
-    uint64_t hb, hdm = 0;
-
-    /* The host bridge's decoders */
-    g_assert_nonnull(line);
-    while (line > tree && line[-1] != '\n') {
-        line--;
-    }
-    hb = g_ascii_strtoull(line, NULL, 16) + 0x1000;
-    for (unsigned i = 1; i <= qtest_readl(m->qts, hb) >> 24; i++) {
-        uint32_t entry = qtest_readl(m->qts, hb + 4 * i);
-
-        hdm = (entry & 0xffff) == 5 ? hb + (entry >> 20) : hdm;
-    }
-    g_assert_cmphex(hdm, !=, 0);
-
-    /* The endpoint may come first */
-    hdm_enable(m);
-    g_assert_true(hdm_commit(m, m->window, M256));
-    g_assert_false(shows_memory(m, m->window, 0));
-
-    qtest_writel(m->qts, hdm + HDM_BASE_LO(0), m->window);
-    qtest_writel(m->qts, hdm + HDM_BASE_HI(0), m->window >> 32);
-    qtest_writel(m->qts, hdm + HDM_SIZE_LO(0), 4 * M256);
-    qtest_writel(m->qts, hdm + HDM_SKIP_LO(0), 1);      /* target: port 1 */
-    qtest_writel(m->qts, hdm + HDM_CTRL(0), HDM_COMMIT);
-    g_assert_false(shows_memory(m, m->window, 0));
-    qtest_writel(m->qts, hdm + HDM_CTRL(0), 0);
-    qtest_writel(m->qts, hdm + HDM_SKIP_LO(0), 0);
-    g_assert_false(shows_memory(m, m->window, 0));
-    qtest_writel(m->qts, hdm + HDM_CTRL(0), HDM_COMMIT);
-    g_assert_true(shows_memory(m, m->window, 0));
-    qtest_writel(m->qts, hdm + HDM_CTRL(0), 0);
-    g_assert_false(shows_memory(m, m->window, 0));
-    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, HDM_COMMIT | HDM_COMMITTED);
-    cxl_machine_stop(m);
-}
-
-/*
- * The accelerator at work: DMA and interrupts
- */
-static void dma(CXLMachine *m, uint64_t src, uint64_t dst, uint32_t flags)
-{
-    uint64_t regs = m->bar2;
-
-    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_SRC, src);
-    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_DST, dst);
-    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_LEN, 64);
-    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_CTRL,
-                 VFIO_SIM_DMA_START | flags);
-}
-
-static void test_dma(gconstpointer data)
-{
-    CXLMachine *m = start(data, "", "");
-    uint64_t ram = strcmp(qtest_get_arch(), "aarch64") ? 0x100000 : 0x40100000;
-    uint64_t status = m->bar2 + VFIO_SIM_REG_DMA_STATUS;
-
-    qtest_writeq(m->qts, ram, 0x0123456789abcdef);
-    dma(m, ram, 0x10000, VFIO_SIM_DMA_DST_LOCAL);
-    g_assert_cmphex(qtest_readl(m->qts, status), ==, VFIO_SIM_DMA_DONE);
-    g_assert_cmphex(qtest_readq(m->qts, hdm_base(m, 0) + 0x10000), ==,
-                    0x0123456789abcdef);
-    qtest_writeq(m->qts, hdm_base(m, 0) + 0x10000, 0xfedcba9876543210);
-    dma(m, 0x10000, ram, VFIO_SIM_DMA_SRC_LOCAL);
-    g_assert_cmphex(qtest_readl(m->qts, status), ==, VFIO_SIM_DMA_DONE);
-    g_assert_cmphex(qtest_readq(m->qts, ram), ==, 0xfedcba9876543210);
-    dma(m, 0x7ffffff0000, ram, 0);
-    g_assert_cmphex(qtest_readl(m->qts, status), ==, VFIO_SIM_DMA_FAULT);
-    cxl_machine_stop(m);
-}
-
-static unsigned find_cap(CXLMachine *m, uint8_t id)
-{
-    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos;
-         pos = cfg_readw(m, pos) >> 8) {
-        if ((cfg_readw(m, pos) & 0xff) == id) {
-            return pos;
-        }
-    }
-    g_assert_not_reached();
-}
-
-/* Enabling MSI-X with only a high vector unmasked crashed QEMU 10.2.2 */
-static void test_msix_high_vector(gconstpointer data)
-{
-    CXLMachine *m = start(data, "", "");
-    uint64_t entry = m->bar2 + VFIO_SIM_MSIX_TABLE + 2 * 16;
-    unsigned msix = find_cap(m, 0x11);
-    uint64_t ram = strcmp(qtest_get_arch(), "aarch64") ? 0x100000 : 0x40100000;
-
-    qtest_writel(m->qts, entry, ram);
-    qtest_writel(m->qts, entry + 4, 0);
-    qtest_writel(m->qts, entry + 8, 0x55);
-    qtest_writel(m->qts, entry + 12, 0);
-    cfg_writew(m, msix + 2, 0x8000);
-    qtest_writel(m->qts, m->bar2 + VFIO_SIM_REG_DOORBELL, 2);
-    for (int i = 0; i < 1000 && !qtest_readl(m->qts, ram); i++) {
-        g_usleep(1000);
-    }
-    g_assert_cmphex(qtest_readl(m->qts, ram), ==, 0x55);
-    cfg_writew(m, msix + 2, 0);
-    cxl_machine_stop(m);
-}
-
-/* An iommufd that cannot change its process crashed QEMU 10.2.2 */
-static void test_no_change_process(gconstpointer data)
-{
-    CXLMachine *m = start(data, "--fault='" HOST
-                          " ioas_change_process errno=25'", "");
-
-    assert_firmware_committed(m, M256);
-    cxl_machine_stop(m);
-}
-
-static const char *const all[] = { "v2-reset", "v2", "v3", "v4", "v5", NULL };
-static const char *const v2[] = { "v2-reset", "v2", NULL };
 static const char *const malformed[] = { "v2-reset", "v3", "v4", "v5", NULL };
 static const char *const nommap[] = { "v2-nommap", NULL };
 static const char *const none[] = { "none", NULL };
-static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", NULL };
-
-static void add(const char *name, const char *const kernels[],
-                void (*test)(gconstpointer))
-{
-    for (int i = 0; kernels[i]; i++) {
-        for (int iommufd = 0; iommufd < 2; iommufd++) {
-            Mode *mode = g_new(Mode, 1);
-            g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
-                kernels[i], iommufd ? "iommufd" : "legacy", name);
-
-            *mode = (Mode) { kernels[i], iommufd };
-            qtest_add_data_func_full(path, mode, test, g_free);
-        }
-    }
-}
 
 int main(int argc, char **argv)
 {
-    static const Mode iommufd = { "v2-reset", true };
-
     g_test_init(&argc, &argv, NULL);
 
-    add("firmware", all, test_firmware);
-    add("host-unlocked", all, test_host_unlocked);
-    add("reboot", all, test_reboot);
-    add("unlocked", all, test_unlocked);
-    add("commit", all, test_commit);
-    add("commit-refused", all, test_commit_refused);
-    add("access-8", all, test_access_8);
-    add("gates", all, test_gates);
-    add("flr", all, test_flr);
-    add("host-decoder-lost", rereads, test_host_decoder_lost);
-    add("view", v2, test_view);
-    add("overlay", all, test_overlay);
-    add("no-hpa", all, test_no_hpa);
-    add("dvsec", all, test_dvsec);
-    add("dvsec-writes", all, test_dvsec_writes);
-    add("plain-off", all, test_plain_off);
-    add("plain-topology", all, test_plain_topology);
-    add("refused-windows", all, test_refused_windows);
-    add("refused-on", all, test_refused_on);
-    add("firmware-path", all, test_firmware_path);
-    add("path", all, test_path);
-    add("other-device", v2, test_other_device);
-    add("dma", all, test_dma);
-    add("msix-high-vector", all, test_msix_high_vector);
-    add("no-mmap", nommap, test_no_mmap);
-    add("no-flag", none, test_no_flag);
-    add("unknown-form", v2, test_unknown_form);
-    add("decoders", v2, test_decoders);
-    add("malformed", malformed, test_malformed);
+    vfio_cxl_add("firmware", vfio_cxl_kernels, test_firmware);
+    vfio_cxl_add("host-unlocked", vfio_cxl_kernels, test_host_unlocked);
+    vfio_cxl_add("unlocked", vfio_cxl_kernels, test_unlocked);
+    vfio_cxl_add("commit", vfio_cxl_kernels, test_commit);
+    vfio_cxl_add("commit-refused", vfio_cxl_kernels, test_commit_refused);
+    vfio_cxl_add("access-8", vfio_cxl_kernels, test_access_8);
+    vfio_cxl_add("view", vfio_cxl_kernels_v2, test_view);
+    vfio_cxl_add("overlay", vfio_cxl_kernels, test_overlay);
+    vfio_cxl_add("no-hpa", vfio_cxl_kernels, test_no_hpa);
+    vfio_cxl_add("dvsec", vfio_cxl_kernels, test_dvsec);
+    vfio_cxl_add("dvsec-writes", vfio_cxl_kernels, test_dvsec_writes);
+    vfio_cxl_add("plain-off", vfio_cxl_kernels, test_plain_off);
+    vfio_cxl_add("plain-topology", vfio_cxl_kernels, test_plain_topology);
+    vfio_cxl_add("refused-windows", vfio_cxl_kernels, test_refused_windows);
+    vfio_cxl_add("refused-on", vfio_cxl_kernels, test_refused_on);
+    vfio_cxl_add("no-mmap", nommap, test_no_mmap);
+    vfio_cxl_add("no-flag", none, test_no_flag);
+    vfio_cxl_add("unknown-form", vfio_cxl_kernels_v2, test_unknown_form);
+    vfio_cxl_add("malformed", malformed, test_malformed);
     qtest_add_data_func("vfio-cxl/same-view", NULL, test_same_view);
-    qtest_add_data_func("vfio-cxl/v2-reset/iommufd/no-change-process",
-                        &iommufd, test_no_change_process);
     return g_test_run();
 }

@@ -1,0 +1,145 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: what the parts share
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef HW_VFIO_CXL_INTERNAL_H
+#define HW_VFIO_CXL_INTERNAL_H
+
+#include "hw/cxl/cxl_hdm.h"
+#include "hw/cxl/cxl_route.h"
+#include "pci.h"
+#include "cxl-dvsec.h"
+#include "cxl-uapi.h"
+
+#define TYPE_VFIO_CXL "vfio-cxl"
+OBJECT_DECLARE_SIMPLE_TYPE(VFIOCXL, VFIO_CXL)
+
+/* Why the memory may not be touched, whatever the guest's registers say */
+enum {
+    VFIO_CXL_IN_RESET = 1 << 0,
+    VFIO_CXL_IN_CONFIG_WRITE = 1 << 1, /* one that may end the access */
+    VFIO_CXL_HOST_NOT_COMMITTED = 1 << 2,
+    VFIO_CXL_NOT_MAPPED = 1 << 3,
+};
+
+/**
+ * struct VFIOCXL - the CXL side of a vfio-pci device
+ * @vdev: the device
+ * @plain: it runs as plain PCI; only @bar, @block, @overlay, @dvsecs count
+ * @exited: it is being taken away
+ * @firmware_commits: virtual firmware commits decoder 0
+ * @info: what the kernel said
+ * @bar: the component BAR
+ * @block: offset of the component registers in it
+ * @overlay: the component registers as the guest sees them
+ * @overlay_start: offset of the first of them in the block
+ * @array: the capability array and what the kernel keeps of the registers
+ *         between it and the HDM decoders, where the block is trapped
+ * @dvsecs: the CXL DVSECs
+ * @hdm: the HDM decoders that the guest sees
+ * @route: where the memory is mapped
+ * @mmap: the device's memory
+ * @memory: the same for the guest
+ * @scratch: @mmap is not the device's memory now, see set_backing()
+ * @blocked: VFIO_CXL_IN_RESET etc.
+ * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
+ * @view_lock: locked
+ * @view_base: guest physical address
+ */
+struct VFIOCXL {
+    Object parent_obj;
+
+    VFIOPCIDevice *vdev;
+    bool plain;
+    bool exited;
+    bool firmware_commits;
+    VFIOCXLInfo info;
+    unsigned bar;
+    uint64_t block;
+    MemoryRegion overlay;
+    unsigned overlay_start;
+    uint8_t *array;
+    VFIOCXLDVSECs dvsecs;
+    CXLHDM hdm;
+    CXLRoute route;
+    void *mmap;
+    MemoryRegion memory;
+    bool scratch;
+    unsigned blocked;
+    bool view_known;
+    bool view_lock;
+    uint64_t view_base;
+};
+
+static inline const char *vfio_cxl_name(VFIOCXL *cxl)
+{
+    return cxl->vdev->vbasedev.name;
+}
+
+/*
+ * cxl-memory.c: the device's memory, and when it may be touched
+ */
+
+/**
+ * vfio_cxl_map_memory() - Map all of the device's memory
+ * @cxl: the device, with @info known
+ * @errp: why it cannot be mapped; there is no fallback to read and write
+ */
+bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp);
+
+/**
+ * vfio_cxl_guest_allows() - May the memory be touched, says the guest?
+ * @cxl: the device
+ *
+ * Memory Space Enable, Mem_Enable of the CXL Device DVSEC, and D0.
+ */
+bool vfio_cxl_guest_allows(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_is_open() - May the memory be touched now?
+ * @cxl: the device
+ */
+bool vfio_cxl_is_open(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_update() - Make the map, the DVSEC and the kernel's view agree
+ * @cxl: the device, after a change of its decoders or of what gates them
+ */
+void vfio_cxl_update(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_block_memory() - Take the memory away from the guest
+ * @cxl: the device
+ * @reason: VFIO_CXL_IN_RESET etc.
+ */
+void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason);
+
+/**
+ * vfio_cxl_unblock_memory() - Take back vfio_cxl_block_memory()
+ * @cxl: the device
+ * @reason: one or more; others stay in force
+ */
+void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason);
+
+/**
+ * vfio_cxl_check_host() - Is there memory behind the host's decoder?
+ * @cxl: the device, after something that may have changed that
+ *
+ * Blocks the memory if not; an vfio_cxl_update() has to follow.
+ */
+void vfio_cxl_check_host(VFIOCXL *cxl);
+
+/*
+ * cxl-regs.c: the component registers
+ */
+extern const CXLHDMOps vfio_cxl_hdm_ops;
+
+/**
+ * vfio_cxl_read_array() - Copy the registers before the HDM decoders
+ * @cxl: the device, where the kernel traps the whole component block
+ * @errp: a register that cannot be read
+ */
+bool vfio_cxl_read_array(VFIOCXL *cxl, Error **errp);
+
+#endif /* HW_VFIO_CXL_INTERNAL_H */

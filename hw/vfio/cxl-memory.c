@@ -1,0 +1,196 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: their memory
+ *
+ * The memory is mapped once. Whether the guest sees it depends on its own
+ * registers, on the host's decoder and on what is going on; the kernel faults
+ * on accesses at the wrong time.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/mman.h>
+#include <linux/vfio.h>
+
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+#include "hw/pci/pci.h"
+#include "system/tcg.h"
+#include "cxl-internal.h"
+#include "trace.h"
+
+/* May the memory be touched, as far as the guest has a say? */
+bool vfio_cxl_guest_allows(VFIOCXL *cxl)
+{
+    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
+
+    if (pdev->pm_cap &&
+        pci_get_word(pdev->config + pdev->pm_cap + PCI_PM_CTRL) &
+        PCI_PM_CTRL_STATE_MASK) {
+        return false;
+    }
+    /* Newer kernels take the memory away with Memory Space Enable */
+    return pci_get_word(pdev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY &&
+           vfio_cxl_dvsec_mem_enabled(cxl->vdev, &cxl->dvsecs);
+}
+
+bool vfio_cxl_is_open(VFIOCXL *cxl)
+{
+    return !cxl->blocked && vfio_cxl_guest_allows(cxl);
+}
+
+/*
+ * Under TCG vCPUs take a change of the map late: until they do, they may
+ * touch what the kernel has closed. Give them memory that does no harm, at
+ * the same address, before the kernel is told. KVM removes a memory slot
+ * while no vCPU runs.
+ */
+static void set_backing(VFIOCXL *cxl, bool scratch)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    int flags = MAP_FIXED, fd = -1;
+    struct vfio_region_info *info;
+    off_t offset = 0;
+
+    if (!tcg_enabled() || scratch == cxl->scratch) {
+        return;
+    }
+    if (scratch) {
+        flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    } else {
+        vfio_device_get_region_info(vbasedev, cxl->info.memory_region, &info);
+        flags |= MAP_SHARED;
+        fd = vfio_device_get_region_fd(vbasedev, cxl->info.memory_region);
+        offset = info->offset;
+    }
+    if (mmap(cxl->mmap, cxl->info.memory_size, PROT_READ | PROT_WRITE, flags,
+             fd, offset) == MAP_FAILED) {
+        error_report(VFIO_MSG_PREFIX "cannot map device memory: %s",
+                     vfio_cxl_name(cxl), strerror(errno));
+        cxl->blocked |= VFIO_CXL_NOT_MAPPED;
+        return;
+    }
+    cxl->scratch = scratch;
+}
+
+/* Some kernels want to know where the guest has decoder 0 */
+static void update_view(VFIOCXL *cxl, uint64_t base)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    bool lock = cxl_hdm_is_locked(&cxl->hdm, 0);
+
+    if (!cxl->info.kernel->wants_gpa || cxl->blocked & VFIO_CXL_IN_RESET ||
+        (cxl->view_known && cxl->view_base == base &&
+         cxl->view_lock == lock)) {
+        return;
+    }
+    cxl->view_known = vfio_cxl_write_view(vbasedev, &cxl->info, base, lock);
+    cxl->view_base = base;
+    cxl->view_lock = lock;
+    trace_vfio_cxl_view(vfio_cxl_name(cxl), base, lock, cxl->view_known);
+}
+
+void vfio_cxl_update(VFIOCXL *cxl)
+{
+    CXLHDMRange range = { };
+
+    cxl_hdm_is_committed(&cxl->hdm, 0, &range);
+    update_view(cxl, range.base);
+    vfio_cxl_dvsec_set_base(cxl->vdev, &cxl->dvsecs, range.base);
+    if (vfio_cxl_is_open(cxl)) {
+        set_backing(cxl, false);
+    }
+    cxl_route_update(CXL_ENDPOINT(cxl));
+    if (!vfio_cxl_is_open(cxl)) {
+        set_backing(cxl, true);
+    }
+}
+
+void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason)
+{
+    cxl->blocked |= reason;
+    trace_vfio_cxl_block(vfio_cxl_name(cxl), reason, cxl->blocked);
+    vfio_cxl_update(cxl);
+}
+
+/* Is there memory behind the host's decoder? Ask when that may have changed */
+void vfio_cxl_check_host(VFIOCXL *cxl)
+{
+    Error *err = NULL;
+
+    cxl->view_known = false;
+    if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
+        cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;
+        return;
+    }
+    if (cxl->blocked & VFIO_CXL_HOST_NOT_COMMITTED) {
+        error_free(err); /* said already; a guest can ask again and again */
+    } else if (err) {
+        error_reportf_err(err, VFIO_MSG_PREFIX, vfio_cxl_name(cxl));
+    } else {
+        error_report(VFIO_MSG_PREFIX "the host's HDM decoder is not "
+                     "committed: device memory is not available until a "
+                     "reset brings it back", vfio_cxl_name(cxl));
+    }
+    cxl->blocked |= VFIO_CXL_HOST_NOT_COMMITTED;
+    cxl_hdm_decommit(&cxl->hdm);
+}
+
+void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason)
+{
+    cxl->blocked &= ~reason;
+    trace_vfio_cxl_block(vfio_cxl_name(cxl), 0, cxl->blocked);
+    vfio_cxl_update(cxl);
+}
+
+/*
+ * Map all of the memory, aligned as the largest pages need it. There is no
+ * fallback to access by read and write: at that speed nothing can use it.
+ */
+bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    uint64_t size = cxl->info.memory_size;
+    size_t align = MIN(pow2floor(size), 1 * GiB);
+    struct vfio_region_info *info;
+    uint8_t *reserved, *aligned;
+    int ret;
+
+    if (vbasedev->no_mmap) {
+        error_setg(errp, "x-no-mmap=on leaves no way to use its memory");
+        return false;
+    }
+    ret = vfio_device_get_region_info(vbasedev, cxl->info.memory_region,
+                                      &info);
+    if (ret) {
+        error_setg_errno(errp, -ret, "cannot get info of the memory region");
+        return false;
+    }
+    reserved = mmap(NULL, size + align, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (reserved == MAP_FAILED) {
+        error_setg_errno(errp, errno, "cannot reserve 0x%" PRIx64
+                         " bytes of address space", size + align);
+        return false;
+    }
+    aligned = QEMU_ALIGN_PTR_UP(reserved, align);
+    if (mmap(aligned, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             vfio_device_get_region_fd(vbasedev, cxl->info.memory_region),
+             info->offset) == MAP_FAILED) {
+        error_setg_errno(errp, errno, "cannot map its memory, 0x%" PRIx64
+                         " bytes", size);
+        munmap(reserved, size + align);
+        return false;
+    }
+    if (aligned > reserved) {
+        munmap(reserved, aligned - reserved);
+    }
+    munmap(aligned + size, reserved + align - aligned);
+
+    cxl->mmap = aligned;
+    memory_region_init_ram_device_ptr(&cxl->memory, OBJECT(cxl->vdev),
+                                      "cxl-memory", size, cxl->mmap);
+    trace_vfio_cxl_map(vfio_cxl_name(cxl), cxl->mmap, size);
+    return true;
+}
