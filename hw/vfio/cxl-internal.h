@@ -42,6 +42,7 @@ enum {
  * @mmap: the device's memory
  * @memory: the same for the guest
  * @scratch: @mmap is not the device's memory now, see set_backing()
+ * @refusal_told: the log has it that QEMU's own access was refused
  * @blocked: VFIO_CXL_IN_RESET etc.
  * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
  * @view_lock: locked
@@ -66,6 +67,7 @@ struct VFIOCXL {
     void *mmap;
     MemoryRegion memory;
     bool scratch;
+    bool refusal_told;
     unsigned blocked;
     bool view_known;
     bool view_lock;
@@ -129,6 +131,34 @@ void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason);
  * Blocks the memory if not; an vfio_cxl_update() has to follow.
  */
 void vfio_cxl_check_host(VFIOCXL *cxl);
+
+/*
+ * cxl-access.c: QEMU's own access to the memory
+ */
+
+/**
+ * vfio_cxl_access_class_init() - Add the property x-cxl-host-access
+ * @klass: class of vfio-pci
+ */
+void vfio_cxl_access_class_init(ObjectClass *klass);
+
+/**
+ * vfio_cxl_access_check_kvm() - Can this host's KVM map such memory at all?
+ * @errp: what is missing
+ */
+bool vfio_cxl_access_check_kvm(Error **errp);
+
+/**
+ * vfio_cxl_access_init() - Put QEMU's own accesses under control
+ * @cxl: the device, whose memory region was just made
+ */
+void vfio_cxl_access_init(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_access_advise() - Keep the memory out of core dumps and forks
+ * @cxl: the device, with a new mapping at @mmap
+ */
+void vfio_cxl_access_advise(VFIOCXL *cxl);
 
 /*
  * cxl-regs.c: the component registers

@@ -72,6 +72,7 @@ static void set_backing(VFIOCXL *cxl, bool scratch)
         return;
     }
     cxl->scratch = scratch;
+    vfio_cxl_access_advise(cxl);
 }
 
 /* Some kernels want to know where the guest has decoder 0 */
@@ -191,6 +192,7 @@ bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp)
     cxl->mmap = aligned;
     memory_region_init_ram_device_ptr(&cxl->memory, OBJECT(cxl->vdev),
                                       "cxl-memory", size, cxl->mmap);
+    vfio_cxl_access_init(cxl);
     trace_vfio_cxl_map(vfio_cxl_name(cxl), cxl->mmap, size);
     return true;
 }

@@ -86,7 +86,7 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
     if (cxl->info.kernel->traps_block && !vfio_cxl_read_array(cxl, errp)) {
         return false;
     }
-    if (!vfio_cxl_map_memory(cxl, errp)) {
+    if (!vfio_cxl_access_check_kvm(errp) || !vfio_cxl_map_memory(cxl, errp)) {
         return false;
     }
     cxl->bar = cxl->info.bar;
@@ -257,6 +257,7 @@ void vfio_cxl_class_init(ObjectClass *klass)
     object_class_property_set_description(klass, "x-cxl-commit",
         "Who commits its HDM decoder: auto (firmware if the host's firmware "
         "did), firmware or guest");
+    vfio_cxl_access_class_init(klass);
 }
 
 static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)

@@ -27,11 +27,13 @@ typedef enum VFIOCXLCommit {
  * struct VFIOCXLState - what a vfio-pci device holds for CXL
  * @mode: property x-cxl
  * @commit: property x-cxl-commit
+ * @host_access: property x-cxl-host-access
  * @cxl: NULL unless the kernel flags the device as CXL
  */
 typedef struct VFIOCXLState {
     OnOffAuto mode;
     VFIOCXLCommit commit;
+    OnOffAuto host_access;
     VFIOCXL *cxl;
 } VFIOCXLState;
 

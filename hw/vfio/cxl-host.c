@@ -1,0 +1,30 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: what the host can stand
+ *
+ * Decisions only, so that they can be tested on any host.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "cxl-host.h"
+
+bool vfio_cxl_host_may_access(OnOffAuto mode, bool cpus_are_qemu, bool open)
+{
+    if (!open) {
+        return false;
+    }
+    return mode == ON_OFF_AUTO_AUTO ? cpus_are_qemu : mode == ON_OFF_AUTO_ON;
+}
+
+bool vfio_cxl_host_can_map(bool is_arm, int capability, Error **errp)
+{
+    if (!is_arm || capability > 0) {
+        return true;
+    }
+    error_setg(errp, "this host's KVM cannot map cacheable device memory; it "
+               "needs Linux 6.17 or later and CPUs with FEAT_S2FWB and "
+               "CTR_EL0.DIC (KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)");
+    return false;
+}

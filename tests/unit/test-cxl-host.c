@@ -1,0 +1,63 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: what the host can stand
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "hw/vfio/cxl-host.h"
+
+static void test_access(void)
+{
+    static const struct {
+        OnOffAuto mode;
+        bool cpus_are_qemu;
+        bool allowed;
+    } cases[] = {
+        { ON_OFF_AUTO_AUTO, true, true },
+        { ON_OFF_AUTO_AUTO, false, false }, /* KVM */
+        { ON_OFF_AUTO_ON, true, true },
+        { ON_OFF_AUTO_ON, false, true },
+        { ON_OFF_AUTO_OFF, true, false },
+        { ON_OFF_AUTO_OFF, false, false },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_assert_true(vfio_cxl_host_may_access(cases[i].mode,
+                                               cases[i].cpus_are_qemu,
+                                               true) == cases[i].allowed);
+        /* Nothing allows it while the memory may not be touched */
+        g_assert_false(vfio_cxl_host_may_access(cases[i].mode,
+                                                cases[i].cpus_are_qemu,
+                                                false));
+    }
+}
+
+static void test_kvm_arm(void)
+{
+    Error *err = NULL;
+
+    g_assert_true(vfio_cxl_host_can_map(true, 1, &error_abort));
+    /* What an old kernel says, and one that failed */
+    for (int capability = 0; capability >= -1; capability--) {
+        g_assert_false(vfio_cxl_host_can_map(true, capability, &err));
+        g_assert_nonnull(strstr(error_get_pretty(err), "Linux 6.17"));
+        error_free(err);
+        err = NULL;
+    }
+}
+
+static void test_kvm_x86(void)
+{
+    g_assert_true(vfio_cxl_host_can_map(false, 0, &error_abort));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/cxl-host/access", test_access);
+    g_test_add_func("/cxl-host/kvm-arm", test_kvm_arm);
+    g_test_add_func("/cxl-host/kvm-x86", test_kvm_x86);
+    return g_test_run();
+}
