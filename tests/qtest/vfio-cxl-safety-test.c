@@ -462,6 +462,41 @@ static void test_mapping(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* Large pages: QEMU's and the guest's address agree with the device's */
+static void test_alignment(gconstpointer data)
+{
+    static const struct {
+        const char *option;
+        uint64_t alignment;
+    } sizes[] = {
+        { "--memory=256M", 256 * MiB },
+        { "--memory=1280M", GiB },
+        { "--memory=3G", GiB },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
+        CXLMachine *m = mode_start(data, sizes[i].option, "");
+        QObject *list = vfio_sim_command(m->sim, "mmaps " VFIO_CXL_HOST);
+        unsigned found = 0;
+        QListEntry *entry;
+
+        QLIST_FOREACH_ENTRY(qobject_to(QList, list), entry) {
+            QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+
+            if (!strcmp(qdict_get_str(dict, "region"), "memory")) {
+                found++;
+                g_assert_cmphex(qdict_get_int(dict, "offset"), ==, 0);
+                g_assert_cmphex(qdict_get_int(dict, "address") %
+                                sizes[i].alignment, ==, 0);
+            }
+        }
+        g_assert_cmpint(found, ==, 1);
+        g_assert_cmphex(hdm_base(m, 0) % GiB, ==, 0);
+        qobject_unref(list);
+        cxl_machine_stop(m);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const char *const kernels[] = { "v2-reset", "v5", NULL };
@@ -476,5 +511,6 @@ int main(int argc, char **argv)
     vfio_cxl_add("host-access/debugger", kernels, test_debugger);
     vfio_cxl_add("vhost", kernels, test_vhost);
     vfio_cxl_add("mapping", kernels, test_mapping);
+    vfio_cxl_add("alignment", one_kernel, test_alignment);
     return g_test_run();
 }
