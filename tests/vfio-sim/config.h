@@ -44,6 +44,7 @@ typedef struct SimFault {
     char op[32];
     int32_t err;
     int32_t count;      /* < 0: always */
+    int32_t skip;       /* calls that it leaves alone before */
 } SimFault;
 
 typedef enum SimKnob {

@@ -33,6 +33,10 @@ int sim_fault_locked(SimDevice *dev, const char *op)
         SimFault *f = &st->faults[i];
 
         if (f->op[0] && sim_op_is(op, f->op)) {
+            if (f->skip > 0) {
+                f->skip--;
+                continue;
+            }
             ret = -f->err;
             if (f->count > 0 && --f->count == 0) {
                 f->op[0] = '\0';

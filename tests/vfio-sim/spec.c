@@ -32,7 +32,7 @@ static const char *const region_names[] = {
     "memory", "comp-regs",
 };
 
-static const char *const other_ops[] = { "open", "cxl-reset" };
+static const char *const other_ops[] = { "open", "cxl-reset", "any" };
 
 static const struct {
     const char *name;
@@ -55,7 +55,7 @@ bool sim_op_is(const char *full, const char *name)
     static const char *const prefixes[] = { "device_", "group_", "iommu_" };
     unsigned i;
 
-    if (!strcmp(full, name)) {
+    if (!strcmp(full, name) || !strcmp(name, "any")) {
         return true;
     }
     for (i = 0; i < NUM(prefixes); i++) {
@@ -99,7 +99,7 @@ const char *sim_fault_parse(const char *spec, SimFault *fault)
 {
     char copy[128];
     char *save, *op, *word;
-    uint64_t err = 0, count = 0;
+    uint64_t err = 0, count = 0, skip = 0;
 
     if (snprintf(copy, sizeof(copy), "%s", spec) >= (int)sizeof(copy)) {
         return "fault: too long";
@@ -108,7 +108,7 @@ const char *sim_fault_parse(const char *spec, SimFault *fault)
     if (!op || strlen(op) >= sizeof(fault->op) || !known_op(op)) {
         return "fault: unknown operation; expected an ioctl's name as in "
                "device_reset, pread-REGION, pwrite-REGION, mmap-REGION, "
-               "cxl-reset or open";
+               "cxl-reset, open or any";
     }
     while ((word = strtok_r(NULL, " ", &save))) {
         if (!strncmp(word, "errno=", 6)) {
@@ -119,8 +119,12 @@ const char *sim_fault_parse(const char *spec, SimFault *fault)
             if (!sim_parse_number(word + 6, INT32_MAX, &count) || !count) {
                 return "fault: count must be a positive number";
             }
+        } else if (!strncmp(word, "skip=", 5)) {
+            if (!sim_parse_number(word + 5, INT32_MAX, &skip)) {
+                return "fault: skip must be a number";
+            }
         } else {
-            return "fault: expected OP errno=N [count=K]";
+            return "fault: expected OP errno=N [count=K] [skip=M]";
         }
     }
     if (!err) {
@@ -128,6 +132,7 @@ const char *sim_fault_parse(const char *spec, SimFault *fault)
     }
     fault->err = err;
     fault->count = count ? (int32_t)count : -1;
+    fault->skip = skip;
     snprintf(fault->op, sizeof(fault->op), "%s", op);
     return NULL;
 }

@@ -1331,6 +1331,19 @@ static void test_faults(void)
     g_assert_cmpuint(stat_of(HOST0, "resets"), ==, 0);
     control_ok("fault " HOST0 " clear");
     ok(ioctl(d.fd, VFIO_DEVICE_RESET));
+
+    /* One call after the other, whatever it is */
+    control_ok("fault " HOST0 " any errno=5 count=1 skip=2");
+    ok(ioctl(d.fd, VFIO_DEVICE_RESET));
+    ok(pread(d.fd, &v, 4, REGION(7)) - 4);
+    fails(ioctl(d.fd, VFIO_DEVICE_GET_REGION_INFO, &r), EIO);
+    ok(ioctl(d.fd, VFIO_DEVICE_GET_REGION_INFO, &r));
+    control_ok("fault " HOST0 " mmap-memory errno=12 skip=1");
+    ok(munmap(map_region(d.fd, MEM_REGION, 0, PAGE), PAGE));
+    map_fails(map_region(d.fd, MEM_REGION, 0, PAGE), ENOMEM);
+    map_fails(map_region(d.fd, MEM_REGION, 0, PAGE), ENOMEM);
+    control_ok("fault " HOST0 " clear");
+
     bad = control("fault " HOST0 " no_such_ioctl errno=5");
     g_assert_nonnull(strstr(bad, "\"error\": \"fault: unknown operation"));
 }
@@ -1797,6 +1810,8 @@ static void test_launcher(void)
     expect(2, "address of a device", "--fault=open errno=1", "--", "true",
            NULL);
     expect(2, "unknown operation", "--fault=" HOST0 " nothing errno=1", "--",
+           "true", NULL);
+    expect(2, "skip must be", "--fault=" HOST0 " open errno=1 skip=x", "--",
            "true", NULL);
     expect(2, "set: expected", "--set=" HOST0 " nothing=1", "--", "true", NULL);
     expect(127, "not found", "--", "no-such-command-here", NULL);
