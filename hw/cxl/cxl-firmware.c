@@ -344,6 +344,19 @@ void cxl_firmware_init(void)
     object_unref(firmware);
 }
 
+void cxl_firmware_exit(void)
+{
+    Object *firmware = object_resolve_path_component(qdev_get_machine(),
+                                                     TYPE_CXL_FIRMWARE);
+    GSList *endpoints = cxl_endpoints();
+
+    if (firmware && !endpoints) {
+        qemu_unregister_resettable(firmware);
+        object_unparent(firmware);
+    }
+    g_slist_free(endpoints);
+}
+
 static void cxl_firmware_class_init(ObjectClass *klass, const void *data)
 {
     ResettableClass *rc = RESETTABLE_CLASS(klass);

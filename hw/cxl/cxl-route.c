@@ -89,7 +89,8 @@ bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
 static bool decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
                             void *opaque)
 {
-    const CXLHDMRange *range = opaque;
+    CXLRouteStatus *status = opaque;
+    const CXLHDMRange *range = &status->range;
     const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
                          R_CXL_HDM_DECODER0_BASE_LO;
     uint32_t cap = ldl_le_p(cache_mem + R_CXL_HDM_DECODER_CAPABILITY);
@@ -97,6 +98,7 @@ static bool decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
                                                  CXL_HDM_DECODER_CAPABILITY,
                                                  DECODER_COUNT));
 
+    status->port = port;
     for (int i = 0; i < MIN(count, CXL_HDM_DECODER_COUNT); i++) {
         uint32_t *reg = cache_mem + i * inc;
         uint32_t ctrl = ldl_le_p(reg + R_CXL_HDM_DECODER0_CTRL);
@@ -233,32 +235,63 @@ static void map(CXLEndpoint *ep, CXLRoute *route, unsigned n,
                         range->dpa);
 }
 
-/* Where decoder @n is to be mapped; NULL if nowhere */
-static CXLFixedWindow *wanted(CXLEndpoint *ep, unsigned n, CXLHDMRange *range)
+static CXLRouteState find_state(CXLEndpoint *ep, unsigned n,
+                                CXLRouteStatus *status)
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
-    CXLFixedWindow *fw;
     PXBCXLDev *hb;
-    const char *why = NULL;
 
-    if (!epc->get_decoder(ep, n, range)) {
-        return NULL;
+    if (!epc->get_decoder(ep, n, &status->range)) {
+        return CXL_ROUTE_NOT_COMMITTED;
     }
     hb = cxl_route_host_bridge(pdev);
-    fw = hb ? find_window(hb, range, NULL) : NULL;
-    if (!fw) {
-        why = "no window";
-    } else if (!epc->memory(ep)) {
-        why = "memory not accessible";
-    } else if (!cxl_route_foreach_decoder(pdev, hb, decodes_to_port, range)) {
-        why = "not decoded by a port";
+    status->window = hb ? find_window(hb, &status->range, NULL) : NULL;
+    if (!status->window) {
+        return CXL_ROUTE_NO_WINDOW;
     }
-    if (why) {
-        trace_cxl_route_none(pdev->name, n, range->base, why);
-        return NULL;
+    if (!epc->memory(ep)) {
+        return CXL_ROUTE_NO_MEMORY;
     }
-    return fw;
+    if (!cxl_route_foreach_decoder(pdev, hb, decodes_to_port, status)) {
+        return CXL_ROUTE_NOT_DECODED;
+    }
+    return CXL_ROUTE_MAPPED;
+}
+
+/* Where decoder @n is to be mapped; NULL if nowhere */
+static CXLFixedWindow *wanted(CXLEndpoint *ep, unsigned n, CXLHDMRange *range)
+{
+    static const char *const why[] = {
+        [CXL_ROUTE_NO_WINDOW] = "no window",
+        [CXL_ROUTE_NO_MEMORY] = "memory not accessible",
+        [CXL_ROUTE_NOT_DECODED] = "not decoded by a port",
+    };
+    CXLRouteStatus status = { };
+    CXLRouteState state = find_state(ep, n, &status);
+
+    *range = status.range;
+    if (state == CXL_ROUTE_MAPPED) {
+        return status.window;
+    }
+    if (state != CXL_ROUTE_NOT_COMMITTED) {
+        trace_cxl_route_none(endpoint_pci(ep)->name, n, range->base,
+                             why[state]);
+    }
+    return NULL;
+}
+
+CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
+                               CXLRouteStatus *status)
+{
+    CXLRouteState state;
+
+    memset(status, 0, sizeof(*status));
+    state = find_state(ep, n, status);
+    if (state == CXL_ROUTE_MAPPED && !endpoint_route(ep)->map[n].alias) {
+        return CXL_ROUTE_TAKEN;
+    }
+    return state;
 }
 
 static void unmap_stale(CXLEndpoint *ep)

@@ -27,7 +27,9 @@ enum {
  * struct VFIOCXL - the CXL side of a vfio-pci device
  * @vdev: the device
  * @plain: it runs as plain PCI; only @bar, @block, @overlay, @dvsecs count
+ * @plain_reason: why
  * @exited: it is being taken away
+ * @migration_blocker: why the VM cannot be migrated
  * @firmware_commits: virtual firmware commits decoder 0
  * @info: what the kernel said
  * @bar: the component BAR
@@ -53,7 +55,9 @@ struct VFIOCXL {
 
     VFIOPCIDevice *vdev;
     bool plain;
+    char *plain_reason;
     bool exited;
+    Error *migration_blocker;
     bool firmware_commits;
     VFIOCXLInfo info;
     unsigned bar;
@@ -171,5 +175,15 @@ extern const CXLHDMOps vfio_cxl_hdm_ops;
  * @errp: a register that cannot be read
  */
 bool vfio_cxl_read_array(VFIOCXL *cxl, Error **errp);
+
+/*
+ * cxl-query.c: what can be seen from outside
+ */
+
+/**
+ * vfio_cxl_query_class_init() - Add the property that tells it all
+ * @klass: class of TYPE_VFIO_CXL
+ */
+void vfio_cxl_query_class_init(ObjectClass *klass);
 
 #endif /* HW_VFIO_CXL_INTERNAL_H */

@@ -20,6 +20,8 @@
 #include "hw/cxl/cxl.h"
 #include "hw/pci/pci.h"
 #include "hw/qdev-properties.h"
+#include "migration/blocker.h"
+#include "system/runstate.h"
 #include "cxl-internal.h"
 
 /*
@@ -79,10 +81,38 @@ static bool endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
 /*
  * Life cycle
  */
+
+/*
+ * No kernel can hand over the device's memory and decoders. That goes for
+ * CPR too: new QEMU would program the device behind the guest's back. Below
+ * a failover pair the device is unplugged before the VM moves.
+ */
+static bool block_migration(VFIOCXL *cxl, Error **errp)
+{
+    unsigned modes = BIT(MIG_MODE_CPR_REBOOT) | BIT(MIG_MODE_CPR_TRANSFER) |
+                     BIT(MIG_MODE_CPR_EXEC);
+
+    if (runstate_check(RUN_STATE_INMIGRATE)) {
+        error_setg(errp, "the target of a migration cannot have it: start "
+                   "without it, and plug it when the migration is done");
+        return false;
+    }
+    if (!PCI_DEVICE(cxl->vdev)->failover_pair_id) {
+        modes |= BIT(MIG_MODE_NORMAL);
+    }
+    error_setg(&cxl->migration_blocker, "%s: the state of a CXL device that "
+               "is passed through cannot be saved; unplug it first",
+               vfio_cxl_name(cxl));
+    return !migrate_add_blocker_modes(&cxl->migration_blocker, modes, errp);
+}
+
 static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 {
     VFIOCXLCommit commit = cxl->vdev->cxl.commit;
 
+    if (!block_migration(cxl, errp)) {
+        return false;
+    }
     if (cxl->info.kernel->traps_block && !vfio_cxl_read_array(cxl, errp)) {
         return false;
     }
@@ -132,7 +162,6 @@ static bool choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
 bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
 {
     ERRP_GUARD();
-    g_autofree char *plain = NULL;
     VFIOCXL *cxl;
 
     if (!(vdev->vbasedev.flags & VFIO_DEVICE_FLAGS_CXL)) {
@@ -149,10 +178,10 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
     cxl->bar = PCI_NUM_REGIONS;
     vdev->cxl.cxl = cxl;
     if (!vfio_cxl_dvsec_find(vdev, &cxl->dvsecs, errp) ||
-        !choose_mode(cxl, &plain, errp)) {
+        !choose_mode(cxl, &cxl->plain_reason, errp)) {
         return false;
     }
-    if (plain) {
+    if (cxl->plain_reason) {
         cxl->plain = true;
         if (!vfio_cxl_find_block(&vdev->vbasedev, &cxl->bar, &cxl->block) ||
             cxl->block > vdev->bars[cxl->bar].region.size ||
@@ -165,7 +194,7 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
         }
         if (vdev->cxl.mode == ON_OFF_AUTO_AUTO) {
             info_report(VFIO_MSG_PREFIX "CXL device used as plain PCI: %s",
-                        vfio_cxl_name(cxl), plain);
+                        vfio_cxl_name(cxl), cxl->plain_reason);
         }
         return true;
     }
@@ -186,9 +215,11 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
         return;
     }
     cxl->exited = true;
+    migrate_del_blocker(&cxl->migration_blocker);
     if (!cxl->plain) {
         cxl_route_update(CXL_ENDPOINT(cxl));
         object_unparent(OBJECT(cxl));
+        cxl_firmware_exit();
     }
     if (memory_region_is_mapped(&cxl->overlay)) {
         memory_region_del_subregion(vdev->bars[cxl->bar].mr, &cxl->overlay);
@@ -206,6 +237,7 @@ void vfio_cxl_finalize(VFIOPCIDevice *vdev)
         munmap(cxl->mmap, cxl->info.memory_size);
     }
     g_free(cxl->array);
+    g_free(cxl->plain_reason);
     object_unref(OBJECT(cxl));
     vdev->cxl.cxl = NULL;
 }
@@ -271,6 +303,7 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     epc->memory_size = endpoint_memory_size;
     epc->firmware_commits = endpoint_firmware_commits;
     epc->firmware_commit = endpoint_firmware_commit;
+    vfio_cxl_query_class_init(klass);
 }
 
 static const TypeInfo vfio_cxl_info = {

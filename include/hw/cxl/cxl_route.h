@@ -104,6 +104,38 @@ bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb);
  */
 bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp);
 
+/* Why a decoder's range is not mapped */
+typedef enum CXLRouteState {
+    CXL_ROUTE_MAPPED,
+    CXL_ROUTE_NOT_COMMITTED,    /* or decoders are disabled */
+    CXL_ROUTE_NO_WINDOW,
+    CXL_ROUTE_NO_MEMORY,        /* the endpoint's may not be touched */
+    CXL_ROUTE_NOT_DECODED,      /* by a host bridge or switch on the way */
+    CXL_ROUTE_TAKEN,            /* mapped for another endpoint */
+} CXLRouteState;
+
+/**
+ * struct CXLRouteStatus - where a decoder leads
+ * @range: what it maps, unless it is not committed
+ * @window: the fixed window with that range, NULL if there is none
+ * @port: with CXL_ROUTE_NOT_DECODED the port to which no decoder above it
+ *        sends the range
+ */
+typedef struct CXLRouteStatus {
+    CXLHDMRange range;
+    CXLFixedWindow *window;
+    PCIDevice *port;
+} CXLRouteStatus;
+
+/**
+ * cxl_route_status() - Is a decoder's range mapped, and if not why
+ * @ep: the endpoint
+ * @n: the decoder
+ * @status: filled in
+ */
+CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
+                               CXLRouteStatus *status);
+
 /**
  * cxl_route_update() - Make the map what the decoders say, for one endpoint
  * @ep: the endpoint
@@ -130,6 +162,11 @@ GSList *cxl_endpoints(void);
  * gives the endpoints that want it a place in a window and commits them.
  */
 void cxl_firmware_init(void);
+
+/**
+ * cxl_firmware_exit() - Take it back when the last endpoint is gone
+ */
+void cxl_firmware_exit(void);
 
 /**
  * cxl_firmware_check() - Will all endpoints find their place?
