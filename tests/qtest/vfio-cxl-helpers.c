@@ -257,18 +257,33 @@ CXLMachine *cxl_machine_start(VFIOSim *sim, const char *topology,
                               bool iommufd, const char *properties)
 {
     g_autofree char *device = device_options(iommufd, properties);
+    g_autofree char *options = g_strdup_printf("%s%s%s", topology, device,
+        strstr(properties, "bus=") ? "" : ",bus=rp0");
+    CXLMachine *m = cxl_machine_start_empty(sim, options);
+
+    cxl_machine_find(m);
+    return m;
+}
+
+CXLMachine *cxl_machine_start_empty(VFIOSim *sim, const char *options)
+{
     CXLMachine *m = g_new0(CXLMachine, 1);
+
+    m->sim = sim;
+    vfio_sim_enter(sim);
+    m->qts = qtest_initf("%s%s", cxl_machine_options(), options);
+    vfio_sim_leave();
+    m->window = find_window(m);
+    return m;
+}
+
+void cxl_machine_find(CXLMachine *m)
+{
     QObject *devices;
     QDict *first;
     char letter;
 
-    m->sim = sim;
-    vfio_sim_enter(sim);
-    m->qts = qtest_initf("%s%s%s%s", cxl_machine_options(), topology, device,
-                         strstr(properties, "bus=") ? "" : ",bus=rp0");
-    vfio_sim_leave();
-
-    devices = vfio_sim_command(sim, "devices");
+    devices = vfio_sim_command(m->sim, "devices");
     first = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
     letter = qdict_get_str(first, "topology")[0];
     qobject_unref(devices);
@@ -278,8 +293,6 @@ CXLMachine *cxl_machine_start(VFIOSim *sim, const char *topology,
                           letter == 'B' ? VFIO_SIM_BLOCK_B : VFIO_SIM_BLOCK_C);
     m->hdm = m->block + 0x1000 + VFIO_SIM_CM_HDM;
     m->dvsec = find_device_dvsec(m);
-    m->window = find_window(m);
-    return m;
 }
 
 void cxl_machine_stop(CXLMachine *m)

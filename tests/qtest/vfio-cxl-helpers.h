@@ -106,6 +106,12 @@ CXLMachine *cxl_machine_start(VFIOSim *sim, const char *topology,
                               bool iommufd, const char *properties);
 void cxl_machine_stop(CXLMachine *m);
 
+/* Start QEMU with these options; no device is looked for */
+CXLMachine *cxl_machine_start_empty(VFIOSim *sim, const char *options);
+
+/* Find the device's registers; it is behind "rp0" and powered */
+void cxl_machine_find(CXLMachine *m);
+
 /* Program bridges and BARs again, as firmware does after a reset */
 void cxl_machine_enumerate(CXLMachine *m);
 

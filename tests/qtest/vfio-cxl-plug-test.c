@@ -1,0 +1,665 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: plug, unplug, and plug that fails
+ *
+ * The test plays the guest: it drives the slot below the CXL root port as
+ * the native PCIe hot-plug driver does.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/units.h"
+#include "qobject/qjson.h"
+#include "qobject/qstring.h"
+#include "vfio-cxl-helpers.h"
+
+#define HOST2 "0000:c2:00.0"
+
+/* PCI Express Slot Control and Status, PCIe 6.0 Section 7.5.3.10 and .11 */
+#define SLOT_CONTROL        0x18
+#define SLOT_STATUS         0x1a
+#define SLOT_POWER_ON       0x01c0  /* indicator on, controller on */
+#define SLOT_POWER_BLINK    0x02c0
+#define SLOT_POWER_OFF      0x07c0  /* indicator off, controller off */
+#define SLOT_BUTTON         0x0001
+#define SLOT_PRESENT        0x0040
+#define SLOT_EVENTS         0x0019  /* button, presence, command done */
+
+/* One window that has room for one device of 256 MiB */
+#define SMALL_WINDOW " -M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=256M"
+
+static uint64_t root_port(CXLMachine *m)
+{
+    return m->ecam + (12 << 20);
+}
+
+static uint64_t slot(CXLMachine *m)
+{
+    unsigned pos = qtest_readb(m->qts, root_port(m) + 0x34);
+
+    for (int i = 0; i < 48 && pos; i++) {
+        uint16_t header = qtest_readw(m->qts, root_port(m) + pos);
+
+        if ((header & 0xff) == 0x10) {
+            return root_port(m) + pos;
+        }
+        pos = header >> 8;
+    }
+    g_assert_not_reached();
+}
+
+static uint16_t slot_status(CXLMachine *m)
+{
+    return qtest_readw(m->qts, slot(m) + SLOT_STATUS);
+}
+
+static void slot_power(CXLMachine *m, uint16_t control)
+{
+    qtest_writew(m->qts, slot(m) + SLOT_CONTROL, control);
+    /* Not those that are not set: that would be taken for a mistake */
+    qtest_writew(m->qts, slot(m) + SLOT_STATUS, slot_status(m) & SLOT_EVENTS);
+}
+
+static CXLMachine *start(gconstpointer mode, const char *sim_options,
+                         const char *options)
+{
+    g_autofree char *all = g_strdup_printf("%s%s", options,
+        mode_is_iommufd(mode) ? " -object iommufd,id=iommufd0" : "");
+    CXLMachine *m = cxl_machine_start_empty(mode_sim(mode, sim_options), all);
+
+    cxl_machine_enumerate(m);
+    return m;
+}
+
+static QDict *device_add(CXLMachine *m, bool iommufd, const char *id,
+                         const char *host, const char *more)
+{
+    g_autofree char *json = g_strdup_printf("{'driver': 'vfio-pci', "
+        "'id': '%s', 'host': '%s'%s%s%s}", id, host,
+        strstr(more, "'bus'") ? "" : ", 'bus': 'rp0'",
+        iommufd ? ", 'iommufd': 'iommufd0'" : "", more);
+
+    return qtest_qmp(m->qts, "{'execute': 'device_add', 'arguments': %p}",
+                     qobject_from_json(json, &error_abort));
+}
+
+static void plug(CXLMachine *m, gconstpointer mode, const char *host,
+                 const char *more)
+{
+    QDict *reply = device_add(m, mode_is_iommufd(mode), "dev0", host, more);
+
+    if (!qdict_haskey(reply, "return")) {
+        g_error("%s", qdict_get_str(qdict_get_qdict(reply, "error"), "desc"));
+    }
+    qobject_unref(reply);
+    g_assert_cmphex(slot_status(m) & SLOT_PRESENT, ==, SLOT_PRESENT);
+    slot_power(m, SLOT_POWER_ON);
+    cxl_machine_enumerate(m);
+    cxl_machine_find(m);
+}
+
+static void device_del(CXLMachine *m, const char *error)
+{
+    QDict *reply = qtest_qmp(m->qts, "{'execute': 'device_del', "
+                             "'arguments': {'id': 'dev0'}}");
+
+    g_assert_cmpint(qdict_haskey(reply, "error"), ==, error != NULL);
+    if (error) {
+        const char *desc = qdict_get_str(qdict_get_qdict(reply, "error"),
+                                         "desc");
+
+        g_assert_nonnull(strstr(desc, error));
+    }
+    qobject_unref(reply);
+}
+
+static bool exists(CXLMachine *m, const char *path)
+{
+    QDict *reply = qtest_qmp(m->qts, "{'execute': 'qom-list', "
+                             "'arguments': {'path': %s}}", path);
+    bool found = qdict_haskey(reply, "return");
+
+    qobject_unref(reply);
+    return found;
+}
+
+/* The guest lets the device go */
+static void release(CXLMachine *m)
+{
+    slot_power(m, SLOT_POWER_BLINK);
+    slot_power(m, SLOT_POWER_OFF);
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+    g_assert_false(exists(m, "/machine/peripheral/dev0"));
+    g_assert_cmphex(slot_status(m) & SLOT_PRESENT, ==, 0);
+}
+
+static void unplug(CXLMachine *m)
+{
+    device_del(m, NULL);
+    g_assert_cmphex(slot_status(m) & SLOT_BUTTON, ==, SLOT_BUTTON);
+    release(m);
+}
+
+/* Put all of its memory at the start of the window, if nobody has */
+static uint64_t commit(CXLMachine *m)
+{
+    if (!(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED)) {
+        g_assert_true(hdm_commit(m, m->window, M256));
+        hdm_enable(m);
+    }
+    return hdm_base(m, 0);
+}
+
+/* Nobody answers in the window */
+static void assert_empty(CXLMachine *m, uint64_t gpa)
+{
+    qtest_writeq(m->qts, gpa, UINT64_MAX);
+    g_assert_cmphex(qtest_readq(m->qts, gpa), ==, 0);
+}
+
+static const char *state(CXLMachine *m)
+{
+    static char text[40];
+    QDict *reply = qtest_qmp(m->qts, "{'execute': 'query-vfio-cxl'}");
+    const QListEntry *entry = qlist_first(qdict_get_qlist(reply, "return"));
+
+    g_strlcpy(text, entry ? qdict_get_str(qobject_to(QDict, entry->value),
+                                          "state") : "none", sizeof(text));
+    qobject_unref(reply);
+    return text;
+}
+
+/*
+ * What the process holds
+ */
+typedef struct Held {
+    unsigned files;     /* open file descriptors */
+    unsigned maps;      /* mappings of the memory of devices */
+    unsigned all_maps;
+    uint64_t resident;  /* bytes of memory that the kernel must keep */
+} Held;
+
+static Held held_now(CXLMachine *m)
+{
+    pid_t pid = qtest_pid(m->qts);
+    g_autofree char *fds = g_strdup_printf("/proc/%d/fd", pid);
+    g_autofree char *maps = g_strdup_printf("/proc/%d/maps", pid);
+    g_autofree char *statm = g_strdup_printf("/proc/%d/statm", pid);
+    g_autofree char *text = NULL, *numbers = NULL;
+    g_auto(GStrv) lines = NULL, words = NULL;
+    GDir *dir = g_dir_open(fds, 0, NULL);
+    Held held = { };
+    const char *name;
+
+    while ((name = g_dir_read_name(dir))) {
+        /* vfio-sim's own have higher numbers, and stay */
+        held.files += atoi(name) < 512;
+    }
+    g_dir_close(dir);
+    g_assert_true(g_file_get_contents(maps, &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", -1);
+    for (int i = 0; lines[i]; i++) {
+        held.all_maps++;
+        held.maps += g_str_has_suffix(lines[i], "/memory") ||
+                     g_str_has_suffix(lines[i], "/bar0");
+    }
+    g_assert_true(g_file_get_contents(statm, &numbers, NULL, NULL));
+    words = g_strsplit(numbers, " ", -1);
+    /* Pages of files and of shared memory are no growth of QEMU's */
+    held.resident = (g_ascii_strtoull(words[1], NULL, 10) -
+                     g_ascii_strtoull(words[2], NULL, 10)) *
+                    qemu_real_host_page_size();
+    return held;
+}
+
+/* Flat views let go of what they show after RCU: wait, but not forever */
+static void assert_held(CXLMachine *m, const Held *before)
+{
+    Held now;
+
+    for (int i = 0; i < 1000; i++) {
+        now = held_now(m);
+        if (now.files == before->files && now.maps == before->maps) {
+            return;
+        }
+        g_usleep(10 * 1000);
+    }
+    g_assert_cmpuint(now.files, ==, before->files);
+    g_assert_cmpuint(now.maps, ==, before->maps);
+}
+
+/*
+ * Plug and unplug
+ */
+static void test_consent(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--devices=2", CXL_BRIDGE SMALL_WINDOW);
+    Held before = held_now(m);
+    uint64_t base;
+
+    g_assert_cmpstr(state(m), ==, "none");
+    plug(m, data, VFIO_CXL_HOST, "");
+    base = commit(m);
+    g_assert_true(shows_memory(m, base, 0));
+    g_assert_true(shows_memory(m, base + M256 - 8, M256 - 8));
+    g_assert_cmpstr(state(m), ==, "mapped");
+
+    /* Until the guest agrees nothing happens; to ask twice is an error */
+    device_del(m, NULL);
+    device_del(m, "already in the process of unplug");
+    g_assert_true(shows_memory(m, base, 0));
+    g_assert_cmpstr(state(m), ==, "mapped");
+    release(m);
+    g_assert_cmpstr(state(m), ==, "none");
+    assert_empty(m, base);
+    assert_held(m, &before);
+
+    /* The next device takes its place, and the first can come back */
+    plug(m, data, HOST2, "");
+    g_assert_cmphex(commit(m), ==, base);
+    g_assert_cmpstr(state(m), ==, "mapped");
+    unplug(m);
+    assert_held(m, &before);
+    plug(m, data, VFIO_CXL_HOST, "");
+    g_assert_cmphex(commit(m), ==, base);
+    g_assert_true(shows_memory(m, base, 0));
+
+    /* A reboot commits what firmware has to, and it can still be unplugged */
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    g_assert_cmphex(hdm_base(m, 0), ==, base);
+    g_assert_true(shows_memory(m, base, 0));
+    unplug(m);
+    assert_empty(m, base);
+    assert_held(m, &before);
+    cxl_machine_stop(m);
+}
+
+/* The guest takes the power away without having been asked */
+static void test_surprise(gconstpointer data)
+{
+    CXLMachine *m = start(data, "", CXL_BRIDGE SMALL_WINDOW);
+    Held before = held_now(m);
+    uint64_t base;
+
+    for (int i = 0; i < 2; i++) {
+        plug(m, data, VFIO_CXL_HOST, "");
+        base = commit(m);
+        g_assert_true(shows_memory(m, base, 0));
+        slot_power(m, SLOT_POWER_OFF);
+        qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+        assert_empty(m, base);
+        assert_held(m, &before);
+    }
+
+    /* A guest that has not powered the slot is not asked */
+    qobject_unref(device_add(m, mode_is_iommufd(data), "dev0", VFIO_CXL_HOST,
+                             ""));
+    g_assert_true(exists(m, "/machine/peripheral/dev0"));
+    device_del(m, NULL);
+    qtest_qmp_eventwait(m->qts, "DEVICE_DELETED");
+    assert_held(m, &before);
+    cxl_machine_stop(m);
+}
+
+/* The kernel asks for the device: that is a device_del */
+static void test_request(gconstpointer data)
+{
+    CXLMachine *m = start(data, "", CXL_BRIDGE SMALL_WINDOW);
+    Held before = held_now(m);
+
+    plug(m, data, VFIO_CXL_HOST, "");
+    commit(m);
+    qobject_unref(vfio_sim_command(m->sim, "req " VFIO_CXL_HOST));
+    for (int i = 0; i < 1000 && !(slot_status(m) & SLOT_BUTTON); i++) {
+        g_usleep(10 * 1000);
+    }
+    g_assert_cmphex(slot_status(m) & SLOT_BUTTON, ==, SLOT_BUTTON);
+    device_del(m, "already in the process of unplug");
+    release(m);
+    assert_held(m, &before);
+    cxl_machine_stop(m);
+}
+
+/* The device reports an error: the VM stops, and can do without it */
+static void test_error(gconstpointer data)
+{
+    CXLMachine *m = start(data, "", CXL_BRIDGE SMALL_WINDOW);
+    Held before = held_now(m);
+    uint64_t base;
+    QDict *reply;
+
+    plug(m, data, VFIO_CXL_HOST, "");
+    base = commit(m);
+    qobject_unref(vfio_sim_command(m->sim, "err " VFIO_CXL_HOST));
+    qtest_qmp_eventwait(m->qts, "STOP");
+    reply = qtest_qmp(m->qts, "{'execute': 'query-status'}");
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(reply, "return"), "status"),
+                    ==, "internal-error");
+    qobject_unref(reply);
+    g_assert_cmpstr(state(m), ==, "mapped");
+    unplug(m);
+    assert_empty(m, base);
+    assert_held(m, &before);
+    cxl_machine_stop(m);
+}
+
+/* VFIO_CXL_TEST_CYCLES=1000 for a long run */
+static void test_cycles(gconstpointer data)
+{
+    const char *number = getenv("VFIO_CXL_TEST_CYCLES");
+    unsigned cycles = number ? atoi(number) : 25;
+    CXLMachine *m = start(data, "--devices=2", CXL_BRIDGE SMALL_WINDOW);
+    Held before = { }, after;
+
+    g_assert_cmpuint(cycles, >, 10);
+    for (unsigned i = 0; i < cycles; i++) {
+        /* Caches and arenas have grown to their size by now */
+        if (i == 10) {
+            before = held_now(m);
+        }
+        plug(m, data, i & 1 ? HOST2 : VFIO_CXL_HOST, "");
+        commit(m);
+        g_assert_cmpstr(state(m), ==, "mapped");
+        qtest_writeq(m->qts, m->window + 8 * i, i);
+        g_assert_cmphex(qtest_readq(m->qts, m->window + 8 * i), ==, i);
+        unplug(m);
+        if (i > 10) {
+            assert_held(m, &before);
+        }
+    }
+    after = held_now(m);
+    g_test_message("%u cycles: %u and %u fds, %u and %u mappings, "
+                   "%" PRIu64 " and %" PRIu64 " KiB", cycles, before.files,
+                   after.files, before.all_maps, after.all_maps,
+                   before.resident / KiB, after.resident / KiB);
+    g_assert_cmpuint(after.all_maps, <=, before.all_maps + 8);
+    g_assert_cmpuint(after.resident, <=, before.resident + 4 * MiB);
+    cxl_machine_stop(m);
+}
+
+/*
+ * Plug that fails
+ */
+static char *machine_now(CXLMachine *m)
+{
+    static const char *const commands[] = {
+        "info mtree", "info pci", "info qom-tree", "info qtree",
+        "info vfio-cxl", "info ramblock",
+    };
+    GString *text = g_string_new(NULL);
+
+    for (int i = 0; i < ARRAY_SIZE(commands); i++) {
+        g_autofree char *output = qtest_hmp(m->qts, "%s", commands[i]);
+
+        g_string_append(text, output);
+    }
+    for (unsigned off = 0; off < 0x1000; off += 4) {
+        g_string_append_printf(text, "port %03x %08x\n", off,
+                               qtest_readl(m->qts, root_port(m) + off));
+    }
+    return g_string_free(text, FALSE);
+}
+
+static void assert_machine(CXLMachine *m, const char *expected)
+{
+    g_autofree char *now = machine_now(m);
+    g_auto(GStrv) want = g_strsplit(expected, "\n", -1);
+    g_auto(GStrv) got = g_strsplit(now, "\n", -1);
+
+    for (int i = 0; want[i] && got[i]; i++) {
+        g_assert_cmpstr(got[i], ==, want[i]);
+    }
+    g_assert_cmpuint(g_strv_length(got), ==, g_strv_length(want));
+}
+
+static void assert_refused(QDict *reply, const char *message)
+{
+    const char *desc;
+
+    g_assert_true(qdict_haskey(reply, "error"));
+    desc = qdict_get_str(qdict_get_qdict(reply, "error"), "desc");
+    if (!strstr(desc, message)) {
+        g_error("expected '%s' in: %s", message, desc);
+    }
+    qobject_unref(reply);
+}
+
+static const struct {
+    const char *id, *host, *more, *message, *fault;
+} refused[] = {
+    { "dev1", HOST2, ", 'bus': 'rp1'", "has room for" },
+    { "dev1", HOST2, ", 'bus': 'rp1', 'x-cxl-commit': 'guest', 'x-cxl': 'on'"
+      ", 'x-no-mmap': true", "no way to use its memory" },
+    { "dev1", HOST2, ", 'bus': 'rp3'", "has room for" },
+    { "dev1", HOST2, ", 'bus': 'rp3', 'x-cxl-commit': 'guest'",
+      "has room for" },
+    { "dev1", HOST2, ", 'bus': 'rp4', 'x-cxl': 'on'",
+      "not below a CXL root port" },
+    { "dev1", HOST2, ", 'bus': 'rp2'", "does not support hotplugging" },
+    { "dev1", HOST2, ", 'bus': 'nowhere'", "not found" },
+    { "dev1", HOST2, ", 'bus': 'pcie.0'", "does not support hotplugging" },
+    { "dev1", HOST2, ", 'bus': 'rp0'", "occupied" },
+    { "dev1", VFIO_CXL_HOST, ", 'bus': 'rp1'", "" },
+    { "dev1", "0000:c9:00.0", ", 'bus': 'rp1'", "" },
+    { "dev0", HOST2, ", 'bus': 'rp1'", "Duplicate" },
+    { "dev1", HOST2, ", 'bus': 'rp1', 'x-cxl': 'bogus'", "x-cxl" },
+    { "dev1", HOST2, ", 'bus': 'rp1', 'bogus': 1", "bogus" },
+    { "dev1", HOST2, ", 'bus': 'rp1'", "/dev/vfio/",
+      "fault " HOST2 " open errno=16 count=1" },
+    { "dev1", HOST2, ", 'bus': 'rp1'", "cannot map its memory",
+      "fault " HOST2 " mmap-memory errno=12 count=1" },
+    { "dev1", HOST2, ", 'bus': 'rp1', 'x-cxl': 'on'", "not a multiple",
+      "set " HOST2 " mangle=memory-size-0" },
+};
+
+#define MANY_PORTS \
+    " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1" \
+    " -device cxl-rp,id=rp2,bus=cxl.0,chassis=0,slot=2,port=2,hotplug=off" \
+    " -device pxb-cxl,id=cxl.1,bus=pcie.0,bus_nr=24" \
+    " -device cxl-rp,id=rp3,bus=cxl.1,chassis=1,slot=1" \
+    " -device pcie-root-port,id=rp4,bus=pcie.0,chassis=2"
+
+static void test_refused(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--devices=2",
+                          CXL_BRIDGE MANY_PORTS SMALL_WINDOW);
+    g_autofree char *machine = NULL;
+    Held before;
+
+    plug(m, data, VFIO_CXL_HOST, "");
+    commit(m);
+    before = held_now(m);
+    machine = machine_now(m);
+    for (int i = 0; i < ARRAY_SIZE(refused); i++) {
+        if (refused[i].fault) {
+            qobject_unref(vfio_sim_command(m->sim, refused[i].fault));
+        }
+        assert_refused(device_add(m, mode_is_iommufd(data), refused[i].id,
+                                  refused[i].host, refused[i].more),
+                       refused[i].message);
+        assert_machine(m, machine);
+        assert_held(m, &before);
+    }
+    cxl_machine_stop(m);
+}
+
+/* Whatever QEMU makes of the device, the guest sees no address of the host */
+static void assert_hidden(CXLMachine *m)
+{
+    uint32_t high = host_hpa(m) >> 32;
+
+    slot_power(m, SLOT_POWER_ON);
+    cxl_machine_enumerate(m);
+    cxl_machine_find(m);
+    for (unsigned off = 0; off < 0x1000; off += 4) {
+        g_assert_cmphex(cfg_read(m, off), !=, high);
+    }
+    for (unsigned off = 0; off < 0x40; off += 4) {
+        g_assert_cmphex(hdm_read(m, off), !=, high);
+    }
+}
+
+/*
+ * Let the Nth thing that QEMU asks of the kernel fail, for each N. Another
+ * device, on the other backend, keeps vfio-sim's control channel open.
+ */
+static void test_faults(gconstpointer data)
+{
+    bool iommufd = mode_is_iommufd(data);
+    CXLMachine *m = cxl_machine_start_empty(mode_sim(data, "--devices=2"),
+        CXL_BRIDGE " -device pcie-root-port,id=rp4,bus=pcie.0,chassis=2"
+        " -object iommufd,id=iommufd0 " CXL_WINDOW);
+    g_autofree char *machine = NULL;
+    unsigned refusals = 0, survived = 0;
+    bool hit = true;
+    Held before;
+
+    cxl_machine_enumerate(m);
+    qobject_unref(device_add(m, !iommufd, "keeper", HOST2,
+                             ", 'bus': 'rp4', 'x-cxl': 'off'"));
+    machine = machine_now(m);
+    before = held_now(m);
+    for (unsigned n = 0; hit && n < 1000; n++) {
+        g_autofree char *fault = g_strdup_printf("fault " VFIO_CXL_HOST
+            " any errno=5 count=1 skip=%u", n);
+        int64_t faults = vfio_sim_stat(m->sim, "faults");
+        QDict *reply;
+
+        qobject_unref(vfio_sim_command(m->sim, fault));
+        reply = device_add(m, iommufd, "dev0", VFIO_CXL_HOST, "");
+        hit = vfio_sim_stat(m->sim, "faults") > faults;
+        qobject_unref(vfio_sim_command(m->sim,
+                                       "fault " VFIO_CXL_HOST " clear"));
+        if (qdict_haskey(reply, "error")) {
+            g_assert_true(hit);
+            assert_machine(m, machine);
+            refusals++;
+        } else {
+            survived += hit;
+            assert_hidden(m);
+            unplug(m);
+        }
+        qobject_unref(reply);
+        assert_held(m, &before);
+    }
+    g_assert_false(hit);
+    g_test_message("%u calls: %u refusals, %u could be done without",
+                   refusals + survived, refusals, survived);
+    g_assert_cmpuint(refusals, >, 20);
+
+    /* After all that the same id works */
+    plug(m, data, VFIO_CXL_HOST, "");
+    g_assert_true(shows_memory(m, commit(m), 0));
+    unplug(m);
+    cxl_machine_stop(m);
+}
+
+/*
+ * Migration
+ */
+#define UNSAVED VFIO_CXL_HOST ": the state of a CXL device that is passed " \
+                "through cannot be saved; unplug it first"
+
+static bool is_blocked(CXLMachine *m)
+{
+    QDict *reply = qtest_qmp(m->qts, "{'execute': 'query-migrate'}");
+    QDict *info = qdict_get_qdict(reply, "return");
+    QListEntry *entry;
+    bool found = false;
+
+    if (qdict_haskey(info, "blocked-reasons")) {
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(info, "blocked-reasons"), entry) {
+            found |= !strcmp(qstring_get_str(qobject_to(QString,
+                                                        entry->value)),
+                             UNSAVED);
+        }
+    }
+    qobject_unref(reply);
+    return found;
+}
+
+static QDict *migrate(CXLMachine *m, const char *mode)
+{
+    QDict *reply = qtest_qmp(m->qts, "{'execute': 'migrate-set-parameters', "
+                             "'arguments': {'mode': %s, 'cpr-exec-command': "
+                             "['/bin/false']}}", mode);
+
+    g_assert_true(qdict_haskey(reply, "return"));
+    qobject_unref(reply);
+    return qtest_qmp(m->qts, "{'execute': 'migrate', 'arguments': "
+                     "{'channels': [ { 'channel-type': 'main', 'addr': "
+                     "{'transport': 'exec', 'args': "
+                     "['/bin/sh', '-c', 'cat >/dev/null']}}]}}");
+}
+
+static void test_migration(gconstpointer data)
+{
+    static const char *const modes[] = { "normal", "cpr-reboot", "cpr-exec" };
+    CXLMachine *m = start(data, "", CXL_BRIDGE SMALL_WINDOW);
+    g_autofree char *save = NULL;
+    bool done = false;
+    QDict *reply;
+
+    g_assert_false(is_blocked(m));
+    plug(m, data, VFIO_CXL_HOST, "");
+    commit(m);
+    g_assert_true(is_blocked(m));
+    for (int i = 0; i < ARRAY_SIZE(modes); i++) {
+        /* In normal mode the kernel's lack of support is a reason, too */
+        assert_refused(migrate(m, modes[i]), i ? UNSAVED : VFIO_CXL_HOST);
+    }
+    save = qtest_hmp(m->qts, "savevm snapshot");
+    g_assert_nonnull(strstr(save, VFIO_CXL_HOST ": "));
+    g_assert_true(shows_memory(m, commit(m), 0));
+    unplug(m);
+
+    g_assert_false(is_blocked(m));
+    reply = migrate(m, "normal");
+    g_assert_true(qdict_haskey(reply, "return"));
+    qobject_unref(reply);
+    for (int i = 0; i < 1000 && !done; i++) {
+        g_usleep(10 * 1000);
+        reply = qtest_qmp(m->qts, "{'execute': 'query-migrate'}");
+        done = !strcmp(qdict_get_str(qdict_get_qdict(reply, "return"),
+                                     "status"), "completed");
+        qobject_unref(reply);
+    }
+    g_assert_true(done);
+    cxl_machine_stop(m);
+}
+
+static void test_migration_options(gconstpointer data)
+{
+    const char *target = "the target of a migration cannot have it";
+    CXLMachine *m;
+
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -only-migratable",
+                 ",bus=rp0", "(--only-migratable) for: " UNSAVED);
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer",
+                 ",bus=rp0", target);
+
+    m = start(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer");
+    assert_refused(device_add(m, mode_is_iommufd(data), "dev0", VFIO_CXL_HOST,
+                              ""), target);
+    cxl_machine_stop(m);
+}
+
+static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    vfio_cxl_add("consent", vfio_cxl_kernels, test_consent);
+    vfio_cxl_add("surprise", vfio_cxl_kernels, test_surprise);
+    vfio_cxl_add("request", two_kernels, test_request);
+    vfio_cxl_add("error", two_kernels, test_error);
+    vfio_cxl_add("cycles", two_kernels, test_cycles);
+    vfio_cxl_add("refused", two_kernels, test_refused);
+    vfio_cxl_add("faults", two_kernels, test_faults);
+    vfio_cxl_add("migration", two_kernels, test_migration);
+    vfio_cxl_add("migration-options", two_kernels, test_migration_options);
+    return g_test_run();
+}
