@@ -46,6 +46,7 @@ enum {
  * @scratch: @mmap is not the device's memory now, see set_backing()
  * @refusal_told: the log has it that QEMU's own access was refused
  * @blocked: VFIO_CXL_IN_RESET etc.
+ * @dma_reported: it was said that the memory cannot be mapped for DMA
  * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
  * @view_lock: locked
  * @view_base: guest physical address
@@ -73,6 +74,7 @@ struct VFIOCXL {
     bool scratch;
     bool refusal_told;
     unsigned blocked;
+    bool dma_reported;
     bool view_known;
     bool view_lock;
     uint64_t view_base;

@@ -52,3 +52,9 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
 void vfio_cxl_finalize(VFIOPCIDevice *vdev)
 {
 }
+
+bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
+                      void *vaddr, bool readonly, MemoryRegion *mr)
+{
+    return false;
+}

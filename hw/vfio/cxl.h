@@ -9,9 +9,12 @@
 #ifndef HW_VFIO_CXL_H
 #define HW_VFIO_CXL_H
 
+#include "exec/hwaddr.h"
 #include "qapi/qapi-types-common.h"
+#include "qemu/typedefs.h"
 #include "qom/object.h"
 
+typedef struct VFIOContainer VFIOContainer;
 typedef struct VFIOPCIDevice VFIOPCIDevice;
 typedef struct VFIOCXL VFIOCXL;
 
@@ -86,6 +89,23 @@ void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev);
  * @vdev: the device
  */
 void vfio_cxl_reset_done(VFIOPCIDevice *vdev);
+
+/**
+ * vfio_cxl_dma_map() - Map the memory of a CXL device for DMA
+ * @bcontainer: container or IOAS, of any VFIO device
+ * @iova: where, in bytes
+ * @size: how much, in bytes
+ * @vaddr: of what
+ * @readonly: devices may not write
+ * @mr: the MemoryRegion of @vaddr
+ *
+ * What it maps is unmapped as everything else. That the kernel cannot map
+ * the memory is said once and is no error: only ATS and peer access need it.
+ *
+ * Returns: false if @mr is something else, to be mapped as usual
+ */
+bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
+                      void *vaddr, bool readonly, MemoryRegion *mr);
 
 /**
  * vfio_cxl_exit() - Take everything out of the guest's view

@@ -122,9 +122,10 @@ static void cmd_maps(Text *t)
     put(t, "[");
     for (s = sim_space_first(); s; s = s->next) {
         for (m = s->maps; m; m = m->next) {
-            put(t, "%s{\"space\": %u, \"iova\": %llu, \"size\": %llu, "
-                "\"backing\": \"%s\", \"kind\": \"%s\", \"read\": %s, "
-                "\"write\": %s", first ? "" : ", ", s->number,
+            put(t, "%s{\"space\": %u, \"backend\": \"%s\", \"iova\": %llu, "
+                "\"size\": %llu, \"backing\": \"%s\", \"kind\": \"%s\", "
+                "\"read\": %s, \"write\": %s", first ? "" : ", ", s->number,
+                s->legacy ? "legacy" : "iommufd",
                 (unsigned long long)m->iova, (unsigned long long)m->size,
                 m->dma_buf ? "dma-buf" : m->file ? "file" : "vaddr",
                 !m->dev ? "ram" :

@@ -101,6 +101,7 @@ void sim_device_first_open(SimDevice *dev)
 void sim_device_last_close(SimDevice *dev)
 {
     sim_irq_release(dev);
+    sim_dmabuf_close(dev);
     dev->space = NULL;
 }
 
@@ -117,6 +118,7 @@ int sim_device_reset(SimDevice *dev, SimStat why)
     int ret;
 
     sim_count(dev, why);
+    sim_space_stale(dev, true);
     if (dev->kernel->zap_on_reset) {
         dev->st->mem_active = 0;
         sim_mmap_update(dev);

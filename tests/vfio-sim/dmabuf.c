@@ -102,7 +102,7 @@ int sim_dmabuf_map(SimFile *file, uint64_t start, SimMap *map)
     if (file->buf.ranges != 1) {
         return -EOPNOTSUPP;
     }
-    if (file->buf.revoked) {
+    if (file->buf.revoked || file->buf.closed) {
         return -ENODEV;
     }
     map->dev = file->dev;
@@ -156,4 +156,19 @@ void sim_dmabuf_revoke(SimDevice *dev)
 void sim_dmabuf_update(SimDevice *dev)
 {
     revoke(dev, false);
+}
+
+static void close_one(SimFile *file, void *opaque)
+{
+    if (file->kind == SIM_FD_DMABUF && file->dev == opaque) {
+        file->buf.closed = true;
+    }
+}
+
+void sim_dmabuf_close(SimDevice *dev)
+{
+    revoke(dev, true);
+    if (exported) {
+        sim_file_foreach(close_one, dev);
+    }
 }

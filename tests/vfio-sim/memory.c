@@ -184,4 +184,5 @@ void sim_mmap_update(SimDevice *dev)
         }
     }
     sim_dmabuf_update(dev);
+    sim_space_stale(dev, !sim_region_accessible(dev, dev->kernel->mem_region));
 }

@@ -77,6 +77,7 @@ typedef enum SimStat {
     SIM_STAT_MEMORY_WRITES,
     SIM_STAT_MMAPS,
     SIM_STAT_FAULTS,
+    SIM_STAT_STALE_MAPS,
     SIM_STAT__MAX
 } SimStat;
 
@@ -216,6 +217,7 @@ struct SimFile {
         uint64_t offset;
         uint64_t size;
         bool revoked;
+        bool closed;        /* so was the device: it stays revoked */
     } buf;
     struct {
         dev_t st_dev;
@@ -457,6 +459,7 @@ typedef struct SimMap {
     bool file;              /* vaddr is our own mapping of a file */
     bool dma_buf;
     bool revoked;
+    bool stale;             /* see sim_space_stale() */
     SimDevice *dev;         /* device memory or BAR behind it */
     unsigned region;
     uint64_t offset;
@@ -492,6 +495,11 @@ int sim_space_user_memory(uint64_t vaddr, uint64_t size, bool write);
 bool sim_space_bisects(SimSpace *space, uint64_t iova);
 uint64_t sim_space_unmap(SimSpace *space, uint64_t iova, uint64_t last);
 const SimSpace *sim_space_first(void);
+/*
+ * Counts the mappings of a device's memory that are still there when it goes
+ * out of reach: what unmaps them too late
+ */
+void sim_space_stale(SimDevice *dev, bool out_of_reach);
 /* Returns the bytes done before the first address that faults */
 uint64_t sim_space_rw(SimSpace *space, uint64_t iova, void *buf, uint64_t len,
                       bool write);
@@ -536,6 +544,8 @@ int sim_dmabuf_feature(SimDevice *dev, struct vfio_device_feature *arg);
 /* What IOMMU_IOAS_MAP_FILE makes of the dma-buf */
 int sim_dmabuf_map(SimFile *file, uint64_t start, SimMap *map);
 void sim_dmabuf_revoke(SimDevice *dev);
+/* The device has been closed: its dma-bufs will not come back */
+void sim_dmabuf_close(SimDevice *dev);
 /* The device's regions may have become accessible or not */
 void sim_dmabuf_update(SimDevice *dev);
 

@@ -190,6 +190,24 @@ uint64_t sim_space_unmap(SimSpace *space, uint64_t iova, uint64_t last)
     return done;
 }
 
+void sim_space_stale(SimDevice *dev, bool out_of_reach)
+{
+    const SimSpace *s;
+    SimMap *m;
+
+    for (s = spaces; s; s = s->next) {
+        for (m = s->maps; m; m = m->next) {
+            if (m->dev != dev || m->region != dev->kernel->mem_region) {
+                continue;
+            }
+            if (out_of_reach && !m->stale) {
+                sim_count(dev, SIM_STAT_STALE_MAPS);
+            }
+            m->stale = out_of_reach;
+        }
+    }
+}
+
 static size_t map_rw(const SimMap *m, uint64_t off, void *buf, size_t len,
                      bool write)
 {

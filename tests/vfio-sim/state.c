@@ -38,6 +38,7 @@ static const char *const stat_names[SIM_STAT__MAX] = {
     [SIM_STAT_MEMORY_WRITES] = "memory-writes",
     [SIM_STAT_MMAPS] = "mmaps",
     [SIM_STAT_FAULTS] = "faults",
+    [SIM_STAT_STALE_MAPS] = "stale-maps",
 };
 
 const char *sim_stat_name(SimStat stat)

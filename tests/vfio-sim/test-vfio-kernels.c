@@ -1710,6 +1710,31 @@ static void test_dma_buf_revoke(void)
     assert_ok(ioctl(d->fd, VFIO_DEVICE_RESET));
     assert_ok(map_file(d, fd, 0, size, iova));
     device_close(d);
+
+    /* It does not outlive what it was exported by, whoever opens that next */
+    d = device_open_by(open_iommufd);
+    assert_errno(map_file(d, fd, 0, size, iova), ENODEV);
+    close(fd);
+    device_close(d);
+}
+
+/* Mappings that the user should have taken away before */
+static void test_stale_maps(void)
+{
+    Device *d = device_open();
+    g_autofree char *none = control("stats %s", host), *some = NULL;
+    uint32_t *p = map_memory(d);
+    struct vfio_iommu_type1_dma_map m = {
+        .argsz = sizeof(m), .vaddr = (uintptr_t)p, .iova = 1ull << 32,
+        .size = 0x4000, .flags = VFIO_DMA_MAP_FLAG_READ,
+    };
+
+    g_assert_nonnull(strstr(none, "\"stale-maps\": 0"));
+    assert_ok(ioctl(d->container, VFIO_IOMMU_MAP_DMA, &m));
+    assert_ok(ioctl(d->fd, VFIO_DEVICE_RESET));
+    some = control("stats %s", host);
+    g_assert_nonnull(strstr(some, "\"stale-maps\": 1"));
+    device_close(d);
 }
 
 /* The device reaches its memory through what was mapped, until a revoke */
@@ -1903,6 +1928,7 @@ static const Case cases[] = {
     { "dma-buf", test_dma_buf, V5, false, NULL, NULL },
     { "dma-buf-revoke", test_dma_buf_revoke, V5, true, NULL, NULL },
     { "dma-buf-dma", test_dma_buf_dma, V5, true, NULL, NULL },
+    { "stale-maps", test_stale_maps, CXL & ~V2N, true, NULL, NULL },
     { "mangle", test_mangle, V2R | V3 | V4 | V5, true, NULL, NULL },
 };
 

@@ -1,0 +1,69 @@
+/*
+ * What is mapped for DMA, compared with what has to be
+ *
+ * vfio-sim's control channel lists the mappings of each container and IOAS.
+ * A test says which memory it expects the guest to have, and where; all the
+ * rest must be as it was at the start.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef VFIO_CXL_MAPS_H
+#define VFIO_CXL_MAPS_H
+
+#include "vfio-cxl-helpers.h"
+
+/* Memory of a device in the guest's map. A list ends with a size of 0. */
+typedef struct CXLMapped {
+    uint64_t gpa;
+    uint64_t size;
+    uint64_t dpa;
+    const char *host;   /* NULL for the first device */
+} CXLMapped;
+
+#define DMA_MAPS_SPACES 4
+
+/**
+ * struct DMAMaps - what has to be mapped
+ * @m: the machine
+ * @spaces: how many containers and IOASes there are
+ * @dma_buf: IOASes can have device memory, as dma-bufs
+ * @pfnmap: IOASes can have device memory and BARs, by address
+ * @bars: the first device's BARs are where m->bar0 says
+ * @others: RAM and BARs of other devices, as text, for each space
+ */
+typedef struct DMAMaps {
+    CXLMachine *m;
+    unsigned spaces;
+    bool dma_buf;
+    bool pfnmap;
+    bool bars;
+    GPtrArray *others[DMA_MAPS_SPACES];
+} DMAMaps;
+
+/**
+ * dma_maps_new() - Remember what is mapped, for later comparisons
+ * @m: a machine with the first device's BARs enabled
+ * @mode: the VFIOCXLMode that it was started with
+ * @spaces: see DMAMaps, at most DMA_MAPS_SPACES
+ */
+DMAMaps *dma_maps_new(CXLMachine *m, gconstpointer mode, unsigned spaces);
+void dma_maps_free(DMAMaps *maps);
+
+/**
+ * dma_maps_check() - Are the mappings what they should be?
+ * @maps: what to compare with
+ * @memory: device memory in the guest's map; NULL for none
+ *
+ * Compares everything that is in every container and IOAS.
+ */
+void dma_maps_check(DMAMaps *maps, const CXLMapped *memory);
+
+/**
+ * dma_maps_others() - Mappings of all but one device, one line each
+ * @m: the machine
+ * @host: address of the device to leave out
+ * @space: number of the container or IOAS, counted from 0
+ */
+GPtrArray *dma_maps_others(CXLMachine *m, const char *host, unsigned space);
+
+#endif /* VFIO_CXL_MAPS_H */
