@@ -32,6 +32,7 @@ help:
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
 ##   make check-series    is series/ complete; does each step compile
 ##   make fuzz            10 million replies, or RUNS=
+##   make bench           measure what passthrough costs; QUICK=1 in a minute
 ##   make series          write a mailable series to build/series; V=2 ...
 ##   make deps            install (or name) the Debian packages needed
 ##   make clean           remove what was built; downloads stay
@@ -81,6 +82,10 @@ check-guest: deps-guest
 .PHONY: fuzz
 fuzz: deps-test
 	@$(TOOL)fuzz.py $(or $(RUNS),10000000)
+
+.PHONY: bench
+bench: deps-build
+	@QUICK='$(QUICK)' $(TOOL)bench.py
 
 .PHONY: series
 series: deps-test

@@ -110,5 +110,8 @@ class Clock:
     def __init__(self) -> None:
         self.start = time.monotonic()
 
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
     def __str__(self) -> str:
-        return f'{time.monotonic() - self.start:.0f} s'
+        return f'{self.seconds():.0f} s'

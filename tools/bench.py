@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""make bench: what passthrough of CXL memory costs, as ratios.
+
+Each ratio compares two things measured by turns in one run, so that a busy
+machine disturbs both. It is a measurement, no test: the aims are printed
+beside what was found, and the status is 0 when all was measured.
+
+QUICK=1 takes less than a minute, with fewer and smaller samples.
+"""
+
+import ctypes
+import fcntl
+import json
+import mmap
+import os
+import platform
+import re
+import shutil
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+import build
+from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, main,
+                    run_logged, say)
+
+sys.path.insert(0, str(ROOT / 'tests/bench'))
+import machine as m  # noqa: E402  pylint: disable=wrong-import-position
+from machine import GIB, MIB, Machine  # noqa: E402
+
+HERE = ROOT / 'tests/bench'
+QUICK = os.environ.get('QUICK', '') not in ('', '0')
+ROUNDS = 21 if QUICK else 201   # many short ones: others disturb few
+BUFFER = (16 if QUICK else 64) * MIB
+RAM = 0x10000000                # the buffer in RAM
+HOST = 'vfio-pci,host=0000:c%d:00.0'
+BRIDGE = ['-device', 'pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12']
+
+
+class Row(NamedTuple):
+    """A line of the result: @ratio may be anything, @aim says what is good."""
+    name: str
+    ours: str
+    other: str
+    ratio: Optional[float]
+    aim: str
+    verdict: str
+    remark: str = ''
+
+
+ROWS: List[Row] = []
+
+
+def note(name: str, ours: str, other: str, ratio: float, aim: str, met: bool,
+         remark: str = '') -> None:
+    ROWS.append(Row(name, ours, other, round(ratio, 3), aim,
+                    'met' if met else 'missed', remark))
+    say(f'{name}: {ours} against {other}, ratio {ratio:.3f}, aim {aim}: '
+        f'{ROWS[-1].verdict}')
+
+
+def not_measured(name: str, why: str) -> None:
+    ROWS.append(Row(name, '', '', None, '', 'not measured', why))
+    say(f'{name}: not measured: {why}')
+
+
+def rom() -> Path:
+    """Compile the guest."""
+    out = BUILD / 'bench'
+    elf, binary = out / 'guest.elf', out / 'guest.rom'
+    run_logged([os.environ.get('CC', 'gcc'), '-m64', '-O2', '-Wall', '-Werror',
+                '-ffreestanding', '-fno-pic', '-no-pie', '-mcmodel=large',
+                '-fno-stack-protector', '-fno-asynchronous-unwind-tables',
+                '-fcf-protection=none', '-mno-red-zone', '-mgeneral-regs-only',
+                '-nostdlib', '-static', '-Wl,--build-id=none',
+                '-Wl,--no-warn-rwx-segments', f'-Wl,-T,{HERE}/guest.ld',
+                '-o', str(elf), str(HERE / 'start.S'), str(HERE / 'guest.c')],
+               out / 'compile.log', 'compiling the guest')
+    run_logged(['objcopy', '-O', 'binary', '--gap-fill', '0', str(elf),
+                str(binary)], out / 'objcopy.log', 'making the ROM')
+    return binary
+
+
+def qemu() -> Path:
+    return QEMU / 'obj/qemu-system-x86_64'
+
+
+def start(accel: str, sim: List[str], *options: str) -> Machine:
+    return Machine(qemu(), BUILD / 'bench/guest.rom', accel, list(options),
+                   sim)
+
+
+def port(number: int, bridge: int = 0) -> List[str]:
+    return ['-device', f'cxl-rp,id=rp{bridge}{number},bus=cxl.{bridge},'
+            f'chassis={bridge},slot={number},port={number},addr={number}']
+
+
+def by_turns(first: Callable[[], float], second: Callable[[], float],
+             rounds: int = ROUNDS) -> 'Pair':
+    """Run both, each round in the other order; both once before it counts."""
+    first()
+    second()
+    pairs = []
+    for turn in range(rounds):
+        if turn % 2:
+            b, a = second(), first()
+        else:
+            a, b = first(), second()
+        pairs.append((a, b))
+    return Pair(statistics.median(a for a, _ in pairs),
+                statistics.median(b for _, b in pairs),
+                statistics.median(b / a for a, b in pairs))
+
+
+class Pair(NamedTuple):
+    """Medians of two times, and of second / first round by round."""
+    first: float
+    second: float
+    ratio: float
+
+
+def ticks_per_ns(guest: Machine) -> float:
+    clock = Clock()
+    ticks = guest.do(m.CHASE, RAM, count=400000 if QUICK else 4000000).ticks
+    return ticks / ((clock.seconds()) * 1e9)
+
+
+# -- memory
+
+def memory(guest: Machine, here: int, there: int, length: int, what: str,
+           aim: float, operations: Dict[str, int], rounds: int = ROUNDS,
+           count: int = 1) -> None:
+    """Compare memory at two addresses: ratio is the speed of the first."""
+    half = length // 2
+
+    def sample(op: int, base: int) -> Callable[[], float]:
+        if op == m.CHASE:
+            steps = count * length // 64 // 16
+            return lambda: guest.do(op, base, count=steps).ticks / steps
+        return lambda: guest.do(op, base, base + half,
+                                half if op == m.COPY else length,
+                                count).ticks
+
+    speed = ticks_per_ns(guest)
+    for name, op in operations.items():
+        if op == m.CHASE:
+            for base in (here, there):
+                guest.do(m.CHAIN, base, length=length)
+        pair = by_turns(sample(op, here), sample(op, there), rounds)
+        if op == m.CHASE:
+            ours, other = (f'{t / speed:.1f} ns' for t in pair[:2])
+        else:
+            moved = count * (half if op == m.COPY else length)
+            ours, other = (f'{moved / (t / speed):.2f} GB/s'
+                           for t in pair[:2])
+        note(f'{what}: {name}', ours, other, pair.ratio, f'>= {aim}',
+             pair.ratio >= aim)
+
+
+OPERATIONS = {'write': m.WRITE, 'read': m.READ, 'copy': m.COPY,
+              'random latency': m.CHASE}
+
+
+def kvm_access() -> None:
+    """Memory and registers, with a plain device beside the CXL one."""
+    with start('kvm', ['--devices=2', '--memory=256M', '--topology=B'],
+               *BRIDGE, *port(0), *port(1),
+               '-M', 'cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=1G',
+               '-device', HOST % 1 + ',bus=rp00',
+               '-device', HOST % 2 + ',bus=rp01,x-cxl=off') as guest:
+        ours, plain = guest.enumerate({12: 2})
+        hdm = ours.find_decoders()
+        base = guest.load(hdm + m.HDM_BASE) | \
+            guest.load(hdm + m.HDM_BASE + 4) << 32
+        kvm_memory(guest, base)
+        kvm_exits(guest, base)
+        kvm_registers(guest, ours, plain, hdm)
+
+
+def kvm_memory(guest: Machine, base: int) -> None:
+    for address in (base, RAM):
+        guest.do(m.WRITE, address, length=BUFFER)
+    memory(guest, base, RAM, BUFFER, 'KVM, device memory / RAM', 0.97,
+           OPERATIONS)
+
+
+def kvm_exits(guest: Machine, base: int) -> None:
+    """After the first touch nothing should leave the guest because of it."""
+    name = 'KVM, exits and page faults per GiB of device memory'
+    passes = GIB // BUFFER
+    faults = ('pf_taken', 'pf_fixed', 'mmio_exits', 'insn_emulation')
+    counts = {}
+    for where, address in (('device', base), ('RAM', RAM)):
+        before = guest.exits()
+        guest.do(m.READ, address, length=BUFFER, count=passes)
+        guest.do(m.WRITE, address, length=BUFFER, count=passes)
+        after = guest.exits()
+        counts[where] = {key: (after[key] - before[key]) / 2
+                         for key in (*faults, 'exits')}
+    if 'exits' not in after:
+        not_measured(name, 'this KVM does not count them')
+        return
+    caused = sum(counts['device'][key] for key in faults)
+    texts = [f'{counts[w]["exits"]:.0f} exits, '
+             f'{sum(counts[w][k] for k in faults):.0f} of them by memory'
+             for w in ('device', 'RAM')]
+    note(name, texts[0], texts[1], caused, '0', caused == 0,
+         'the others are the host\'s interrupts; the number is the count')
+
+
+def kvm_registers(guest: Machine, ours: m.Device, plain: m.Device,
+                  hdm: int) -> None:
+    count = 20
+    scratch = 0x0c
+
+    def sample(op: int, address: int, times: int) -> Callable[[], float]:
+        return lambda: guest.do(op, address, 1, count=times).ticks / times
+
+    def compare(name: str, op: int, first: int, second: int, aim: str,
+                met: Callable[[float], bool], times: int = count) -> None:
+        speed = ticks_per_ns(guest)
+        pair = by_turns(sample(op, first, times),
+                        sample(op, second, times))
+        note(name, f'{pair.first / speed:.0f} ns',
+             f'{pair.second / speed:.0f} ns', pair.ratio, aim, met(pair.ratio))
+
+    for word, op in (('read', m.LOAD32), ('write', m.STORE32)):
+        compare(f'KVM, register window {word}: CXL / plain vfio-pci', op,
+                ours.bar2 + scratch, plain.bar2 + scratch, '>= 0.98',
+                lambda r: r >= 0.98)
+    compare('KVM, BAR that is mapped, read: CXL / plain vfio-pci', m.LOAD32,
+            ours.bar0 + 0x20000, plain.bar0 + 0x20000, '>= 0.98',
+            lambda r: r >= 0.98, count * 1000)
+    for word, op in (('read', m.LOAD32), ('write', m.STORE32)):
+        compare(f'KVM, decoder register {word}: QEMU\'s model / forwarded', op,
+                hdm + m.HDM_SIZE, ours.bar2 + scratch, '> 1',
+                lambda r: r > 1)
+
+
+# -- sizes
+
+def sizes() -> List[int]:
+    return [GIB // 4, 16 * GIB, 1024 * GIB] if QUICK else \
+        [GIB // 4, GIB, 16 * GIB, 256 * GIB, 1024 * GIB]
+
+
+def size_name(size: int) -> str:
+    return f'{size // GIB}G' if size >= GIB else f'{size // MIB}M'
+
+
+def growing(accel: str) -> None:
+    """Start-up, and from COMMIT to mapped, for growing memory."""
+    started: Dict[int, List[float]] = {size: [] for size in sizes()}
+    mapped: Dict[int, List[float]] = {size: [] for size in sizes()}
+    bare: List[float] = []
+    for _ in range(3 if QUICK else 9):
+        for size in sizes():
+            name = size_name(size)
+            with start(accel, [f'--memory={name}', '--topology=B'],
+                       *(['-cpu', 'max,phys-bits=44'] if accel == 'tcg' else
+                         []), *BRIDGE, *port(0), '-M',
+                       'cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size='
+                       f'{size_name(max(size, GIB))}', '-device',
+                       HOST % 1 + ',bus=rp00,x-cxl-commit=guest') as guest:
+                started[size].append(guest.start_seconds * 1e3)
+                mapped[size].append(commit_time(guest, size))
+        if accel == 'kvm':
+            bare.append(slot_time(max(sizes())))
+    flat(f'{accel.upper()}, start-up (ms)', started,
+         'what grows is QEMU\'s dirty bitmap, three bits for 4 KiB: ')
+    flat(f'{accel.upper()}, from COMMIT to mapped (us)', mapped)
+    if bare:
+        largest = statistics.median(mapped[max(sizes())])
+        alone = statistics.median(bare)
+        note(f'KVM, from COMMIT to mapped, {size_name(max(sizes()))} / KVM\'s '
+             'ioctl alone', f'{largest:.0f} us', f'{alone:.0f} us',
+             largest / alone, '<= 1.2', largest / alone <= 1.2,
+             'KVM_SET_USER_MEMORY_REGION for a memory of that size, without '
+             'QEMU')
+
+
+def slot_time(size: int) -> float:
+    """Microseconds that KVM takes for a memory slot, nothing else."""
+    create_vm, set_region = 0xae01, 0x4020ae46
+    times = []
+    with open('/dev/kvm', 'r+b', buffering=0) as kvm, \
+            tempfile.TemporaryFile(dir='/dev/shm') as file:
+        file.truncate(size)
+        vm = fcntl.ioctl(kvm, create_vm, 0)
+        memory_ = mmap.mmap(file.fileno(), size)
+        byte = ctypes.c_char.from_buffer(memory_)
+        at = ctypes.addressof(byte)
+        for _ in range(3):
+            start_ = time.monotonic()
+            fcntl.ioctl(vm, set_region,
+                        struct.pack('<IIQQQ', 0, 0, 1 << 40, size, at))
+            times.append((time.monotonic() - start_) * 1e6)
+            fcntl.ioctl(vm, set_region,
+                        struct.pack('<IIQQQ', 0, 0, 1 << 40, 0, at))
+        os.close(vm)
+        del byte
+        memory_.close()
+    return statistics.median(times)
+
+
+def commit_time(guest: Machine, size: int) -> float:
+    """Microseconds: when the store returns, the memory is there."""
+    device, = guest.enumerate({12: 1})
+    hdm = device.find_decoders()
+    window, = guest.windows()
+    device.enable(hdm)
+    device.commit(hdm, window, size)
+    # The guest has mapped so much for itself
+    probe = window + min(size, 16 * GIB) - 8
+    guest.do(m.STORE64, probe, 0x5a5a)
+    if guest.do(m.LOAD64, probe).value != 0x5a5a:
+        raise Failure(f'device memory is not at {probe:#x} after the commit')
+    speed = ticks_per_ns(guest)
+    times = []
+    for _ in range(5):
+        guest.store(hdm + m.HDM_DECODER, 0)
+        times.append(guest.do(m.STORE32, hdm + m.HDM_DECODER, m.COMMIT).ticks)
+    return statistics.median(times) / speed / 1e3
+
+
+def flat(name: str, found: Dict[int, List[float]], remark: str = '') -> None:
+    medians = {size: statistics.median(values)
+               for size, values in found.items()}
+    least, most = min(sizes()), max(sizes())
+    note(f'{name}, {size_name(most)} / {size_name(least)}',
+         f'{medians[most]:.1f}', f'{medians[least]:.1f}',
+         medians[most] / medians[least], '<= 1.5 (flat)',
+         medians[most] / medians[least] <= 1.5,
+         remark + ', '.join(f'{size_name(s)}: {t:.1f}'
+                            for s, t in medians.items()))
+
+
+# -- TCG
+
+def tcg_type3() -> None:
+    length = MIB // 4 if QUICK else MIB
+    with start('tcg', ['--memory=256M', '--topology=B'], *BRIDGE, *port(0),
+               '-device', 'pxb-cxl,id=cxl.1,bus=pcie.0,bus_nr=20',
+               *port(0, 1),
+               '-M', 'cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=1G,'
+               'cxl-fmw.1.targets.0=cxl.1,cxl-fmw.1.size=1G',
+               '-object', 'memory-backend-ram,id=mem1,size=256M',
+               '-device', HOST % 1 + ',bus=rp00',
+               '-device', 'cxl-type3,bus=rp10,volatile-memdev=mem1,id=type3'
+               ) as guest:
+        ours, type3 = guest.enumerate({12: 1, 20: 1})
+        hdm = ours.find_decoders()
+        base = guest.load(hdm + m.HDM_BASE) | \
+            guest.load(hdm + m.HDM_BASE + 4) << 32
+        other = guest.windows()[1]
+        hdm = type3.find_decoders()
+        type3.enable(hdm)
+        type3.commit(hdm, other, GIB // 4)
+        for address in (base, other):
+            guest.do(m.WRITE, address, length=length)
+        memory(guest, base, other, length, 'TCG, device memory / cxl-type3',
+               10, OPERATIONS, 3 if QUICK else 7)
+
+
+def report(clock: Clock) -> None:
+    flags = Path('/proc/cpuinfo').read_text(encoding='ascii')
+    software = not re.search(r'\b(vmx|svm)\b', flags)
+    remarks = [
+        'vfio-sim stands in for kernel and device: a forwarded register '
+        'access costs no system call here, and device memory is a file on '
+        'tmpfs, as RAM is']
+    if software:
+        remarks.append('no vmx or svm: KVM is a software one; memory is '
+                       'measured in user mode, which runs directly, and '
+                       'not in a Linux guest, whose kernel would not boot')
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    where = RESULTS / 'bench.json'
+    where.write_text(json.dumps({
+        'quick': QUICK, 'rounds': ROUNDS, 'buffer': BUFFER,
+        'cpus': os.cpu_count(), 'kernel': platform.release(),
+        'load': os.getloadavg()[0], 'remarks': remarks,
+        'results': [row._asdict() for row in ROWS]}, indent=1) + '\n',
+        encoding='utf-8')
+    width = max(len(row.name) for row in ROWS)
+    print(f'{"":{width}}  {"ratio":>8}  {"aim":<13} verdict')
+    for row in ROWS:
+        ratio = '' if row.ratio is None else f'{row.ratio:.3f}'
+        print(f'{row.name:{width}}  {ratio:>8}  {row.aim:<13} {row.verdict}')
+        detail = f'{row.ours} against {row.other}' if row.ours else ''
+        print('    ' + '; '.join(filter(None, [detail, row.remark])))
+    for remark in remarks:
+        print(f'* {remark}')
+    print(f'{where.relative_to(ROOT)} has the numbers ({clock})')
+
+
+def run() -> int:
+    clock = Clock()
+    if shutil.disk_usage('/dev/shm').free < GIB:
+        raise Failure('/dev/shm has less than 1 GiB free, for the guest\'s RAM '
+                      'and the device\'s memory')
+    build.build()
+    rom()
+    try:
+        if os.access('/dev/kvm', os.R_OK | os.W_OK):
+            kvm_access()
+            growing('kvm')
+        else:
+            not_measured('KVM', '/dev/kvm cannot be used here')
+        tcg_type3()
+        growing('tcg')
+    except m.BenchError as err:
+        raise Failure(str(err)) from err
+    report(clock)
+    return 0
+
+
+if __name__ == '__main__':
+    main(run)
