@@ -19,6 +19,7 @@
 #include "hw/cxl/cxl.h"
 #include "hw/cxl/cxl_host.h"
 #include "hw/cxl/cxl_route.h"
+#include "hw/cxl/cxl_window.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pcie_port.h"
 #include "hw/resettable.h"
@@ -80,7 +81,7 @@ static bool find_place(CXLEndpoint *ep, GArray *taken, uint64_t *base,
     static const uint64_t aligns[] = { 1 * GiB, CXL_HDM_ALIGN };
     GSList *windows = cxl_fmws_get_all_sorted();
     g_autofree char *need = size_to_str(size);
-    unsigned index;
+    g_autofree char *option = NULL;
 
     for (int i = 0; i < ARRAY_SIZE(aligns); i++) {
         for (GSList *l = windows; l; l = l->next) {
@@ -96,13 +97,11 @@ static bool find_place(CXLEndpoint *ep, GArray *taken, uint64_t *base,
         }
     }
 
-    index = g_slist_length(windows);
+    option = cxl_window_option(hb, size);
     error_setg(errp, "%s: no CXL fixed memory window that targets host bridge "
                "'%s' alone has room for %s of device memory: add one with "
-               "-M cxl-fmw.%u.targets.0=%s,cxl-fmw.%u.size=%" PRIu64 "M, or "
-               "switch CXL off for the device with x-cxl=off",
-               device_name(pdev), host_bridge_name(hb), need, index,
-               host_bridge_name(hb), index, size / MiB);
+               "%s, or switch CXL off for the device with x-cxl=off",
+               device_name(pdev), host_bridge_name(hb), need, option);
     g_slist_free(windows);
     return false;
 }

@@ -78,6 +78,16 @@ static bool endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
     return true;
 }
 
+static bool endpoint_firmware_locks(CXLEndpoint *ep)
+{
+    return VFIO_CXL(ep)->firmware_commits && VFIO_CXL(ep)->info.locked;
+}
+
+static bool endpoint_host_only(CXLEndpoint *ep)
+{
+    return VFIO_CXL(ep)->info.host_only;
+}
+
 /*
  * Life cycle
  */
@@ -303,6 +313,8 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     epc->memory_size = endpoint_memory_size;
     epc->firmware_commits = endpoint_firmware_commits;
     epc->firmware_commit = endpoint_firmware_commit;
+    epc->firmware_locks = endpoint_firmware_locks;
+    epc->host_only = endpoint_host_only;
     vfio_cxl_query_class_init(klass);
 }
 

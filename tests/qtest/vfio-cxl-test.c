@@ -451,33 +451,6 @@ static void test_plain_topology(gconstpointer data)
 /*
  * Refusals: status 1 and a message that helps
  */
-#define TWO_BRIDGES \
-    CXL_BRIDGE " -device pxb-cxl,id=cxl.1,bus=pcie.0,bus_nr=24" \
-    " -device cxl-rp,id=rp1,bus=cxl.1,chassis=1,slot=1,port=1"
-
-static void test_refused_windows(gconstpointer data)
-{
-    const char *help = "-M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=256M";
-
-    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0", help);
-    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0", "x-cxl=off");
-    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl=on", help);
-    mode_refused(data, "", CXL_BRIDGE, ",bus=rp0,x-cxl-commit=guest",
-                 "targets host bridge 'cxl.0' alone");
-    /* One that targets another bridge, or two */
-    mode_refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.1,"
-                 "cxl-fmw.0.size=4G", ",bus=rp0",
-                 "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=256M");
-    mode_refused(data, "", TWO_BRIDGES " -M cxl-fmw.0.targets.0=cxl.0,"
-                 "cxl-fmw.0.targets.1=cxl.1,cxl-fmw.0.size=4G", ",bus=rp0",
-                 "targets host bridge 'cxl.0' alone");
-    /* Too small */
-    mode_refused(data, "--memory=512M", CXL_BRIDGE
-                 " -M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=256M",
-                 ",bus=rp0",
-                 "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=512M");
-}
-
 static void test_refused_on(gconstpointer data)
 {
     mode_refused(data, "",
@@ -742,7 +715,6 @@ int main(int argc, char **argv)
     vfio_cxl_add("dvsec-writes", vfio_cxl_kernels, test_dvsec_writes);
     vfio_cxl_add("plain-off", vfio_cxl_kernels, test_plain_off);
     vfio_cxl_add("plain-topology", vfio_cxl_kernels, test_plain_topology);
-    vfio_cxl_add("refused-windows", vfio_cxl_kernels, test_refused_windows);
     vfio_cxl_add("refused-on", vfio_cxl_kernels, test_refused_on);
     vfio_cxl_add("no-mmap", nommap, test_no_mmap);
     vfio_cxl_add("no-flag", none, test_no_flag);

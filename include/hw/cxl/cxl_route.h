@@ -44,6 +44,8 @@ typedef struct CXLRoute {
  * @firmware_commits: is the platform's firmware to commit decoder 0, or the
  *                    operating system?
  * @firmware_commit: commit all memory to decoder 0 at @base, and enable it
+ * @firmware_locks: is it to lock the decoder, too?
+ * @host_only: is its memory host-only coherent (HDM-H), not device coherent?
  */
 struct CXLEndpointClass {
     InterfaceClass parent_class;
@@ -55,6 +57,8 @@ struct CXLEndpointClass {
     uint64_t (*memory_size)(CXLEndpoint *ep);
     bool (*firmware_commits)(CXLEndpoint *ep);
     bool (*firmware_commit)(CXLEndpoint *ep, uint64_t base, Error **errp);
+    bool (*firmware_locks)(CXLEndpoint *ep);
+    bool (*host_only)(CXLEndpoint *ep);
 };
 
 /**

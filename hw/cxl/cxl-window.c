@@ -1,0 +1,299 @@
+/*
+ * CXL fixed memory windows that the machine makes and checks itself
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/range.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "hw/cxl/cxl.h"
+#include "hw/cxl/cxl_host.h"
+#include "hw/cxl/cxl_route.h"
+#include "hw/cxl/cxl_window.h"
+#include "hw/pci/pci_bridge.h"
+#include "hw/pci/pci_bus.h"
+
+/* A window that no option asked for */
+#define TYPE_CXL_AUTO_FMW "cxl-auto-fmw"
+
+/* CXL r3.1 Table 9-22: Window Restrictions of a CFMWS */
+#define CFMWS_DEVICE_COHERENT   BIT(0)
+#define CFMWS_HOST_ONLY         BIT(1)
+#define CFMWS_VOLATILE          BIT(2)
+#define CFMWS_PERSISTENT        BIT(3)
+#define CFMWS_FIXED_CONFIG      BIT(4)
+
+/* What the devices below a host bridge need */
+typedef struct BridgeNeed {
+    PXBCXLDev *hb;
+    uint64_t size;
+} BridgeNeed;
+
+static PXBCXLDev *endpoint_bridge(CXLEndpoint *ep)
+{
+    return cxl_route_host_bridge(CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep));
+}
+
+static GArray *bridge_needs(void)
+{
+    GArray *needs = g_array_new(false, false, sizeof(BridgeNeed));
+    g_autoptr(GSList) endpoints = cxl_endpoints();
+    BridgeNeed *need = NULL;
+
+    /* They are sorted, so those of one bridge follow each other */
+    for (GSList *l = endpoints; l; l = l->next) {
+        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
+        BridgeNeed entry = { .hb = endpoint_bridge(l->data) };
+
+        if (!need || need->hb != entry.hb) {
+            g_array_append_val(needs, entry);
+            need = &g_array_index(needs, BridgeNeed, needs->len - 1);
+        }
+        need->size = ROUND_UP(need->size, GiB) +
+                     ROUND_UP(epc->memory_size(l->data), CXL_HDM_ALIGN);
+    }
+    return needs;
+}
+
+uint64_t cxl_auto_windows_size(void)
+{
+    g_autoptr(GSList) windows = cxl_fmws_get_all_sorted();
+    g_autoptr(GArray) needs = NULL;
+    uint64_t size = 0;
+
+    if (windows) {
+        return 0;
+    }
+    needs = bridge_needs();
+    for (unsigned i = 0; i < needs->len; i++) {
+        size = ROUND_UP(size, GiB) + g_array_index(needs, BridgeNeed, i).size;
+    }
+    return size;
+}
+
+static void make_window(unsigned index, BridgeNeed *need, hwaddr base)
+{
+    DeviceState *dev = qdev_new(TYPE_CXL_AUTO_FMW);
+    CXLFixedWindow *fw = CXL_FMW(dev);
+    g_autofree char *name = g_strdup_printf("cxl-fmw[%u]", index);
+
+    fw->index = index;
+    fw->size = need->size;
+    fw->num_targets = 1;
+    fw->targets = g_new0(char *, 1);
+    /* The host bridge need not have an id */
+    fw->targets[0] = object_get_canonical_path(OBJECT(need->hb));
+    object_property_add_child(qdev_get_machine(), name, OBJECT(dev));
+    sysbus_realize_and_unref(SYS_BUS_DEVICE(dev), &error_fatal);
+    fw->base = base;
+    sysbus_mmio_map(SYS_BUS_DEVICE(dev), 0, base);
+}
+
+void cxl_auto_windows_make(hwaddr base)
+{
+    g_autoptr(GArray) needs = bridge_needs();
+
+    for (unsigned i = 0; i < needs->len; i++) {
+        BridgeNeed *need = &g_array_index(needs, BridgeNeed, i);
+
+        base = ROUND_UP(base, GiB);
+        make_window(i, need, base);
+        base += need->size;
+    }
+}
+
+hwaddr cxl_windows_end(void)
+{
+    g_autoptr(GSList) windows = cxl_fmws_get_all_sorted();
+    hwaddr end = 0;
+
+    for (GSList *l = windows; l; l = l->next) {
+        CXLFixedWindow *fw = l->data;
+
+        if (fw->base) {
+            end = MAX(end, fw->base + fw->size);
+        }
+    }
+    return end;
+}
+
+uint64_t cxl_windows_total(void)
+{
+    g_autoptr(GSList) windows = cxl_fmws_get_all_sorted();
+    uint64_t size = 0;
+
+    for (GSList *l = windows; l; l = l->next) {
+        size += CXL_FMW(l->data)->size;
+    }
+    return size;
+}
+
+bool cxl_windows_overlap(hwaddr base, uint64_t size)
+{
+    g_autoptr(GSList) windows = cxl_fmws_get_all_sorted();
+
+    for (GSList *l = windows; l; l = l->next) {
+        CXLFixedWindow *fw = l->data;
+
+        if (fw->size && ranges_overlap(base, size, fw->base, fw->size)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void append_option(GString *option, unsigned index, PXBCXLDev *hb,
+                          uint64_t size)
+{
+    g_autofree char *path = object_get_canonical_path(OBJECT(hb));
+
+    g_string_append_printf(option, "%scxl-fmw.%u.targets.0=%s,"
+                           "cxl-fmw.%u.size=%" PRIu64 "M",
+                           option->len ? "," : "-M ", index,
+                           DEVICE(hb)->id ?: path, index, size / MiB);
+}
+
+char *cxl_window_option(PXBCXLDev *hb, uint64_t size)
+{
+    g_autoptr(GSList) windows = cxl_fmws_get_all_sorted();
+    GString *option = g_string_new(NULL);
+    unsigned index = 0;
+    bool found = false;
+
+    for (GSList *l = windows; l; l = l->next, index++) {
+        CXLFixedWindow *fw = l->data;
+
+        if (object_dynamic_cast(OBJECT(fw), TYPE_CXL_AUTO_FMW)) {
+            bool same = cxl_window_serves(fw, hb);
+
+            append_option(option, index, fw->target_hbs[0],
+                          same ? ROUND_UP(fw->size, GiB) + size : fw->size);
+            found |= same;
+        }
+    }
+    if (!found) {
+        append_option(option, index, hb, size);
+    }
+    return g_string_free(option, false);
+}
+
+char *cxl_auto_windows_option(void)
+{
+    g_autoptr(GArray) needs = bridge_needs();
+    GString *option = g_string_new(NULL);
+
+    for (unsigned i = 0; i < needs->len; i++) {
+        BridgeNeed *need = &g_array_index(needs, BridgeNeed, i);
+
+        append_option(option, i, need->hb, need->size);
+    }
+    return g_string_free(option, false);
+}
+
+static bool is_empty(PCIBus *bus)
+{
+    for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
+        if (bus->devices[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Can something else than a passed-through device use CXL memory below @bus?
+ * Ports to be plugged into can take anything.
+ */
+static bool others_below(PCIBus *bus)
+{
+    for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
+        PCIDevice *pdev = bus->devices[i];
+        PCIBus *sec;
+
+        if (!pdev) {
+            continue;
+        }
+        if (object_dynamic_cast(OBJECT(pdev), TYPE_CXL_TYPE3)) {
+            return true;
+        }
+        if (!IS_PCI_BRIDGE(pdev)) {
+            continue;
+        }
+        sec = pci_bridge_get_sec_bus(PCI_BRIDGE(pdev));
+        if (is_empty(sec) ? qbus_is_hotpluggable(BUS(sec)) :
+                                    others_below(sec)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Window Restrictions that do not keep @ep from using a window */
+static uint16_t endpoint_restrictions(CXLEndpoint *ep)
+{
+    CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
+    bool fixed = epc->firmware_locks(ep) &&
+                 !DEVICE(epc->pci_device(ep))->hotplugged;
+
+    return CFMWS_VOLATILE |
+           (epc->host_only(ep) ? CFMWS_HOST_ONLY : CFMWS_DEVICE_COHERENT) |
+           (fixed ? CFMWS_FIXED_CONFIG : 0);
+}
+
+uint16_t cxl_window_restrictions(CXLFixedWindow *fw)
+{
+    const uint16_t any = CFMWS_DEVICE_COHERENT | CFMWS_HOST_ONLY |
+                         CFMWS_VOLATILE | CFMWS_PERSISTENT;
+    g_autoptr(GSList) endpoints = cxl_endpoints();
+    PXBCXLDev *hb = fw->target_hbs[0];
+    uint16_t allowed = 0, common = UINT16_MAX;
+
+    for (GSList *l = endpoints; l; l = l->next) {
+        if (endpoint_bridge(l->data) == hb && cxl_window_serves(fw, hb)) {
+            allowed |= endpoint_restrictions(l->data);
+            common &= endpoint_restrictions(l->data);
+        }
+    }
+    if (!allowed || others_below(PCI_HOST_BRIDGE(hb->cxl_host_bridge)->bus)) {
+        return any;
+    }
+    /* Nothing in the window may move only if nothing in it does */
+    return (allowed & ~CFMWS_FIXED_CONFIG) | (common & CFMWS_FIXED_CONFIG);
+}
+
+bool cxl_bus_has_endpoint(PCIBus *bus)
+{
+    g_autoptr(GSList) endpoints = cxl_endpoints();
+
+    for (GSList *l = endpoints; l; l = l->next) {
+        if (PCI_HOST_BRIDGE(endpoint_bridge(l->data)->cxl_host_bridge)->bus ==
+            bus) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void cxl_auto_fmw_class_init(ObjectClass *klass, const void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+
+    dc->desc = "CXL Fixed Memory Window made for passed-through devices";
+    /* It is made when the machine is complete, but not by users */
+    dc->hotpluggable = true;
+}
+
+static const TypeInfo cxl_auto_fmw_info = {
+    .name = TYPE_CXL_AUTO_FMW,
+    .parent = TYPE_CXL_FMW,
+    .class_init = cxl_auto_fmw_class_init,
+};
+
+static void cxl_window_register_types(void)
+{
+    type_register_static(&cxl_auto_fmw_info);
+}
+
+type_init(cxl_window_register_types)
