@@ -1,0 +1,13 @@
+/*
+ * Without CXL there are no CXL host bridges
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "hw/acpi/cxl-bridge.h"
+
+void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus)
+{
+    g_assert_not_reached();
+}
