@@ -1,13 +1,14 @@
 /*
- * CXL Type-2 devices behind vfio-pci: config space and reset
+ * CXL Type-2 devices behind vfio-pci: config space
  *
- * Everything that can end the access to the memory passes through here: it
- * leaves the guest's map before, and what the kernel has is read again after.
+ * Writes that can end the access to the memory: it leaves the guest's map
+ * before, and what the kernel has is read again after.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#include "qemu/range.h"
 #include "hw/pci/pci.h"
 #include "cxl-internal.h"
 #include "trace.h"
@@ -38,6 +39,38 @@ static uint16_t written_bits(uint32_t addr, uint32_t val, int len,
     return lduw_le_p(bytes);
 }
 
+/*
+ * A function level reset by a config write fails without a word: it is taken
+ * out of @val, and done by other means. CXL devices have the PCIe capability,
+ * but nothing keeps them from having the other one that can start it.
+ */
+static bool take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val, int len)
+{
+    const struct {
+        unsigned cap, offset;
+        uint16_t bit;
+    } ways[] = {
+        { pdev->exp.exp_cap, PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR },
+        { pci_find_capability(pdev, PCI_CAP_ID_AF), PCI_AF_CTRL,
+          PCI_AF_CTRL_FLR },
+    };
+    bool found = false;
+
+    for (int i = 0; i < ARRAY_SIZE(ways); i++) {
+        unsigned reg = ways[i].cap + ways[i].offset;
+        uint16_t mask;
+
+        if (ways[i].cap &&
+            written_bits(addr, *val, len, reg, &mask) & ways[i].bit) {
+            found = true;
+            *val &= ~(reg >= addr ?
+                      (uint32_t)ways[i].bit << (8 * (reg - addr)) :
+                      (uint32_t)ways[i].bit >> (8 * (addr - reg)));
+        }
+    }
+    return found;
+}
+
 /* Can the kernel take the memory away during a config write? */
 static bool may_end_access(PCIDevice *pdev, uint32_t addr, uint32_t val,
                            int len)
@@ -54,14 +87,22 @@ static bool may_end_access(PCIDevice *pdev, uint32_t addr, uint32_t val,
             return true;
         }
     }
-    if (pdev->exp.exp_cap) {
-        bits = written_bits(addr, val, len,
-                            pdev->exp.exp_cap + PCI_EXP_DEVCTL, &mask);
-        if (bits & PCI_EXP_DEVCTL_BCR_FLR) {
-            return true;
-        }
-    }
     return false;
+}
+
+static void write_dvsec(VFIOCXL *cxl, uint32_t addr, uint32_t val, int len)
+{
+    VFIOPCIDevice *vdev = cxl->vdev;
+    uint16_t old, doorbells;
+
+    if (cxl->plain) {
+        vfio_cxl_dvsec_write(vdev, &cxl->dvsecs, addr, val, len);
+        return;
+    }
+    old = vfio_cxl_dvsec_control2(vdev, &cxl->dvsecs);
+    doorbells = vfio_cxl_dvsec_write(vdev, &cxl->dvsecs, addr, val, len);
+    vfio_cxl_update(cxl);
+    vfio_cxl_control2(cxl, old, doorbells);
 }
 
 static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
@@ -71,14 +112,14 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     VFIOCXL *cxl = vdev->cxl.cxl;
 
     if (vfio_cxl_dvsec_owns(&cxl->dvsecs, addr, len)) {
-        vfio_cxl_dvsec_write(vdev, &cxl->dvsecs, addr, val, len);
-        if (!cxl->plain) {
-            vfio_cxl_update(cxl);
-        }
+        write_dvsec(cxl, addr, val, len);
         return;
     }
     if (cxl->plain) {
         vfio_pci_write_config(pdev, addr, val, len);
+    } else if (take_flr(pdev, addr, &val, len)) {
+        vfio_pci_write_config(pdev, addr, val, len);
+        vfio_cxl_flr(cxl);
     } else if (may_end_access(pdev, addr, val, len)) {
         vfio_cxl_block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
         vfio_pci_write_config(pdev, addr, val, len);
@@ -97,6 +138,18 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     }
 }
 
+static uint32_t vfio_cxl_read_config(PCIDevice *pdev, uint32_t addr, int len)
+{
+    VFIOCXL *cxl = VFIO_PCI_DEVICE(pdev)->cxl.cxl;
+
+    /* The only bit in a CXL DVSEC that changes by itself */
+    if (!cxl->plain &&
+        ranges_overlap(addr, len, cxl->dvsecs.device + A_DVSEC_STATUS2, 2)) {
+        vfio_cxl_refresh_status(cxl);
+    }
+    return vfio_pci_read_config(pdev, addr, len);
+}
+
 void vfio_cxl_config_setup(VFIOPCIDevice *vdev)
 {
     VFIOCXL *cxl = vdev->cxl.cxl;
@@ -108,30 +161,8 @@ void vfio_cxl_config_setup(VFIOPCIDevice *vdev)
         vfio_cxl_dvsec_hide(vdev, &cxl->dvsecs);
     } else {
         vfio_cxl_dvsec_setup(vdev, &cxl->dvsecs);
+        vfio_cxl_reset_setup(cxl);
     }
+    PCI_DEVICE(vdev)->config_read = vfio_cxl_read_config;
     PCI_DEVICE(vdev)->config_write = vfio_cxl_write_config;
-}
-
-/*
- * Reset
- */
-void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
-{
-    VFIOCXL *cxl = vdev->cxl.cxl;
-
-    if (cxl && !cxl->plain) {
-        vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
-        cxl_hdm_reset(&cxl->hdm);
-        vfio_cxl_dvsec_reset(vdev, &cxl->dvsecs);
-    }
-}
-
-void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
-{
-    VFIOCXL *cxl = vdev->cxl.cxl;
-
-    if (cxl && !cxl->plain) {
-        vfio_cxl_check_host(cxl);
-        vfio_cxl_unblock_memory(cxl, VFIO_CXL_IN_RESET | VFIO_CXL_NOT_MAPPED);
-    }
 }

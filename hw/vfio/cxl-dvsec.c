@@ -12,9 +12,9 @@
 #include <linux/vfio.h>
 
 #include "qapi/error.h"
+#include "qemu/log.h"
 #include "qemu/range.h"
 #include "hw/pci/pci.h"
-#include "hw/registerfields.h"
 #include "pci.h"
 #include "cxl-dvsec.h"
 #include "cxl-uapi.h"
@@ -36,8 +36,6 @@ REG16(DVSEC_CONTROL, 0x0c)
     FIELD(DVSEC_CONTROL, VIRAL_ENABLE, 14, 1)
 REG16(DVSEC_STATUS, 0x0e)
     FIELD(DVSEC_STATUS, VIRAL, 14, 1)
-REG16(DVSEC_CONTROL2, 0x10)
-    FIELD(DVSEC_CONTROL2, DISABLE_CACHING, 0, 1)
 REG16(DVSEC_LOCK, 0x14)
     FIELD(DVSEC_LOCK, CONFIG_LOCK, 0, 1)
 
@@ -172,6 +170,58 @@ void vfio_cxl_dvsec_enable_mem(VFIOPCIDevice *vdev,
                                R_DVSEC_CONTROL_MEM_ENABLE_MASK);
 }
 
+uint16_t vfio_cxl_dvsec_control2(VFIOPCIDevice *vdev,
+                                 const VFIOCXLDVSECs *dvsecs)
+{
+    return pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL2));
+}
+
+void vfio_cxl_dvsec_set_status2(VFIOPCIDevice *vdev,
+                                const VFIOCXLDVSECs *dvsecs, uint16_t mask,
+                                uint16_t value)
+{
+    uint8_t *status2 = device_reg(vdev, dvsecs, A_DVSEC_STATUS2);
+
+    pci_set_word(status2, (pci_get_word(status2) & ~mask) | (value & mask));
+}
+
+bool vfio_cxl_dvsec_can_write_back(VFIOPCIDevice *vdev,
+                                   const VFIOCXLDVSECs *dvsecs)
+{
+    return FIELD_EX16(dvsecs->capability, DVSEC_CAP, CACHE_CAPABLE) &&
+           FIELD_EX16(dvsecs->capability, DVSEC_CAP, CACHE_WBI_CAPABLE);
+}
+
+void vfio_cxl_dvsec_offer(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
+                          const VFIOCXLDVSECOffer *offer)
+{
+    PCIDevice *pdev = PCI_DEVICE(vdev);
+    uint16_t cap = dvsecs->capability;
+    uint16_t control2 = R_DVSEC_CONTROL2_DISABLE_CACHING_MASK;
+
+    if (!offer->write_back || !vfio_cxl_dvsec_can_write_back(vdev, dvsecs)) {
+        cap = FIELD_DP16(cap, DVSEC_CAP, CACHE_WBI_CAPABLE, 0);
+    }
+    cap = FIELD_DP16(cap, DVSEC_CAP, RST_MEM_CLR_CAPABLE, 0);
+    if (!offer->reset || !FIELD_EX16(cap, DVSEC_CAP, RST_CAPABLE)) {
+        cap = FIELD_DP16(cap, DVSEC_CAP, RST_CAPABLE, 0);
+        cap = FIELD_DP16(cap, DVSEC_CAP, RST_TIMEOUT, 0);
+    } else if (offer->clears) {
+        cap = FIELD_DP16(cap, DVSEC_CAP, RST_MEM_CLR_CAPABLE, 1);
+        control2 |= R_DVSEC_CONTROL2_RST_MEM_CLR_ENABLE_MASK;
+    }
+    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CAP), cap);
+    pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_CONTROL2, control2);
+}
+
+void vfio_cxl_dvsec_cxl_reset(VFIOPCIDevice *vdev,
+                              const VFIOCXLDVSECs *dvsecs)
+{
+    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL2), 0);
+    vfio_cxl_dvsec_set_status2(vdev, dvsecs,
+                               R_DVSEC_STATUS2_CACHE_INVALID_MASK, 0);
+}
+
 void vfio_cxl_dvsec_reset(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
 {
     PCIDevice *pdev = PCI_DEVICE(vdev);
@@ -189,30 +239,26 @@ void vfio_cxl_dvsec_reset(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
     }
     pci_set_word(wmask + A_DVSEC_CONTROL, control);
     pci_set_word(w1cmask + A_DVSEC_STATUS, R_DVSEC_STATUS_VIRAL_MASK);
-    pci_set_word(wmask + A_DVSEC_CONTROL2,
-                 R_DVSEC_CONTROL2_DISABLE_CACHING_MASK);
     pci_set_word(wmask + A_DVSEC_LOCK, R_DVSEC_LOCK_CONFIG_LOCK_MASK);
 
     pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL),
                  R_DVSEC_CONTROL_IO_ENABLE_MASK);
     pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_STATUS), 0);
     pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL2), 0);
-    pci_set_word(device_reg(vdev, dvsecs,
-                            offsetof(CXLDVSECDevice, status2)), 0);
+    vfio_cxl_dvsec_set_status2(vdev, dvsecs,
+                               (uint16_t)~R_DVSEC_STATUS2_PM_INIT_COMPLETE_MASK,
+                               0);
     pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_LOCK), 0);
     vfio_cxl_dvsec_set_base(vdev, dvsecs, 0);
 }
 
 void vfio_cxl_dvsec_setup(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
 {
-    uint8_t *cap = device_reg(vdev, dvsecs, A_DVSEC_CAP);
+    const VFIOCXLDVSECOffer nothing = { };
 
     emulate(vdev, dvsecs);
-    /* What a guest cannot be given yet: CXL reset, cache write-back */
-    pci_word_test_and_clear_mask(cap, R_DVSEC_CAP_CACHE_WBI_CAPABLE_MASK |
-                                      R_DVSEC_CAP_RST_CAPABLE_MASK |
-                                      R_DVSEC_CAP_RST_TIMEOUT_MASK |
-                                      R_DVSEC_CAP_RST_MEM_CLR_CAPABLE_MASK);
+    dvsecs->capability = pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CAP));
+    vfio_cxl_dvsec_offer(vdev, dvsecs, &nothing);
     pci_set_long(device_reg(vdev, dvsecs,
                             offsetof(CXLDVSECDevice, range2_base_lo)), 0);
     pci_set_long(device_reg(vdev, dvsecs,
@@ -220,19 +266,53 @@ void vfio_cxl_dvsec_setup(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
     vfio_cxl_dvsec_reset(vdev, dvsecs);
 }
 
-void vfio_cxl_dvsec_write(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
-                          uint32_t addr, uint32_t val, int len)
+/* What a write to CONTROL2 asks for and may ask for */
+static uint16_t ring(VFIOPCIDevice *vdev, const VFIOCXLDVSECs *dvsecs,
+                     uint32_t addr, uint32_t val, int len)
+{
+    unsigned at = dvsecs->device + A_DVSEC_CONTROL2;
+    uint16_t cap = pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CAP));
+    uint16_t control2 = vfio_cxl_dvsec_control2(vdev, dvsecs);
+    uint16_t asked = 0, can = 0;
+
+    /* All of them are in the first byte */
+    if (addr <= at && addr + len > at) {
+        asked = (val >> (8 * (at - addr))) &
+                (R_DVSEC_CONTROL2_INITIATE_WBI_MASK |
+                 R_DVSEC_CONTROL2_INITIATE_RST_MASK);
+    }
+    if (FIELD_EX16(cap, DVSEC_CAP, CACHE_WBI_CAPABLE) &&
+        FIELD_EX16(control2, DVSEC_CONTROL2, DISABLE_CACHING)) {
+        can |= R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
+    }
+    if (FIELD_EX16(cap, DVSEC_CAP, RST_CAPABLE)) {
+        can |= R_DVSEC_CONTROL2_INITIATE_RST_MASK;
+    }
+    if (asked & ~can) {
+        qemu_log_mask(LOG_GUEST_ERROR, "%s: CXL Control2: 0x%x ignored\n",
+                      vdev->vbasedev.name, asked & ~can);
+    }
+    return asked & can;
+}
+
+uint16_t vfio_cxl_dvsec_write(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
+                              uint32_t addr, uint32_t val, int len)
 {
     PCIDevice *pdev = PCI_DEVICE(vdev);
 
     pci_default_write_config(pdev, addr, val, len);
     trace_vfio_cxl_dvsec_write(vdev->vbasedev.name, addr, val, len);
-
-    /* CXL r3.1 Section 8.1.3.6: CONFIG_LOCK makes CONTROL read-only */
-    if (dvsecs->device &&
-        pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_LOCK)) &
+    if (!dvsecs->device) {
+        return 0;
+    }
+    /*
+     * CXL r3.1 Section 8.1.3.6: CONFIG_LOCK makes CONTROL read-only. Nothing
+     * in CONTROL2 is locked by it.
+     */
+    if (pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_LOCK)) &
         R_DVSEC_LOCK_CONFIG_LOCK_MASK) {
         pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_CONTROL, 0);
         pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_LOCK, 0);
     }
+    return ring(vdev, dvsecs, addr, val, len);
 }

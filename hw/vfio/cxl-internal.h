@@ -21,6 +21,9 @@ enum {
     VFIO_CXL_IN_CONFIG_WRITE = 1 << 1, /* one that may end the access */
     VFIO_CXL_HOST_NOT_COMMITTED = 1 << 2,
     VFIO_CXL_NOT_MAPPED = 1 << 3,
+    VFIO_CXL_RESET_FAILED = 1 << 4,
+    VFIO_CXL_HOST_CLOSED = 1 << 5, /* the kernel did not take an enable */
+    VFIO_CXL_LOST = VFIO_CXL_HOST_NOT_COMMITTED | VFIO_CXL_RESET_FAILED,
 };
 
 /**
@@ -50,6 +53,10 @@ enum {
  * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
  * @view_lock: locked
  * @view_base: guest physical address
+ * @probing: a reset is to show whether the kernel keeps that view
+ * @keeps_view: it does; then it carries out a guest's CXL reset, too
+ * @reset_result: of a reset between vfio_cxl_reset_prepare() and
+ *                vfio_cxl_reset_done(): 0, -errno, or 1 if nobody knows
  */
 struct VFIOCXL {
     Object parent_obj;
@@ -78,6 +85,9 @@ struct VFIOCXL {
     bool view_known;
     bool view_lock;
     uint64_t view_base;
+    bool probing;
+    bool keeps_view;
+    int reset_result;
 };
 
 static inline const char *vfio_cxl_name(VFIOCXL *cxl)
@@ -165,6 +175,40 @@ void vfio_cxl_access_init(VFIOCXL *cxl);
  * @cxl: the device, with a new mapping at @mmap
  */
 void vfio_cxl_access_advise(VFIOCXL *cxl);
+
+/*
+ * cxl-reset.c
+ */
+
+/**
+ * vfio_cxl_reset_setup() - Take over the device's resets
+ * @cxl: the device, with its DVSECs set up
+ */
+void vfio_cxl_reset_setup(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_flr() - Function level reset (PCIe r6.0 Section 6.6.2)
+ * @cxl: the device
+ *
+ * CXL r3.1 Section 9.5: decoders, locks and CXL DVSECs stay as they are.
+ */
+void vfio_cxl_flr(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_control2() - Do what a write of CONTROL2 asks for
+ * @cxl: the device, after the write
+ * @old: CONTROL2 before
+ * @doorbells: from vfio_cxl_dvsec_write()
+ *
+ * CXL r3.1 Sections 9.6 and 9.7. A CXL reset is over when this returns.
+ */
+void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells);
+
+/**
+ * vfio_cxl_refresh_status() - Bring Cache_Invalid in STATUS2 up to date
+ * @cxl: the device
+ */
+void vfio_cxl_refresh_status(VFIOCXL *cxl);
 
 /*
  * cxl-regs.c: the component registers

@@ -115,12 +115,37 @@ void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason)
     vfio_cxl_update(cxl);
 }
 
+static uint16_t read_config_word(VFIOCXL *cxl, unsigned offset)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    uint16_t value = 0;
+
+    vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                  offset, sizeof(value), &value);
+    return le16_to_cpu(value);
+}
+
+/* A write that enabled the memory for the guest may not have been taken */
+static bool host_allows(VFIOCXL *cxl)
+{
+    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
+
+    return read_config_word(cxl, PCI_COMMAND) & PCI_COMMAND_MEMORY &&
+           !(pdev->pm_cap &&
+             read_config_word(cxl, pdev->pm_cap + PCI_PM_CTRL) &
+             PCI_PM_CTRL_STATE_MASK);
+}
+
 /* Is there memory behind the host's decoder? Ask when that may have changed */
 void vfio_cxl_check_host(VFIOCXL *cxl)
 {
     Error *err = NULL;
 
     cxl->view_known = false;
+    cxl->blocked &= ~VFIO_CXL_HOST_CLOSED;
+    if (vfio_cxl_guest_allows(cxl) && !host_allows(cxl)) {
+        cxl->blocked |= VFIO_CXL_HOST_CLOSED;
+    }
     if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
         cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;
         return;

@@ -27,7 +27,7 @@ static bool hdm_check(void *opaque, unsigned n, const CXLHDMRange *range,
                    cxl->info.memory_size);
         return false;
     }
-    if (cxl->blocked & VFIO_CXL_HOST_NOT_COMMITTED) {
+    if (cxl->blocked & VFIO_CXL_LOST) {
         error_setg(errp, "the host's decoder is not committed");
         return false;
     }

@@ -29,6 +29,9 @@ static const VFIOCXLKernel kernel_v2 = {
     .max_decoders = HDM_DECODE_MAX,
     .traps_block = true,
     .wants_gpa = true,
+    .rereads_decoder = true,
+    .writes_back = true,
+    .cxl_reset = VFIO_CXL_RESET_BY_CONFIG,
 };
 
 static const VFIOCXLKernel kernel_v3 = {
@@ -42,12 +45,17 @@ static const VFIOCXLKernel kernel_v4 = {
     .name = "v4",
     .region_type = VFIO_REGION_TYPE_CXL,
     .max_decoders = 1,
+    .rereads_decoder = true,
+    .cxl_reset = VFIO_CXL_RESET_BY_CONFIG,
 };
 
 static const VFIOCXLKernel kernel_v5 = {
     .name = "v5",
     .region_type = TYPE_1E98,
     .max_decoders = 1,
+    .rereads_decoder = true,
+    .cxl_reset = VFIO_CXL_RESET_BY_IOCTL,
+    .reset_clears = true,
 };
 
 static bool read_region(VFIODevice *vbasedev, unsigned region, off_t offset,
@@ -713,4 +721,21 @@ bool vfio_cxl_write_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
            (!lock || write_decoder(vbasedev, info, HDM_OFFSET(0_CTRL),
                                    FIELD_DP32(ctrl, CXL_HDM_DECODER0_CTRL,
                                               LOCK_ON_COMMIT, 1)));
+}
+
+bool vfio_cxl_read_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                        uint64_t *base)
+{
+    uint32_t lo, hi;
+
+    if (!vfio_cxl_read_register(vbasedev, info,
+                                info->hdm_offset + HDM_OFFSET(0_BASE_LO), &lo,
+                                NULL) ||
+        !vfio_cxl_read_register(vbasedev, info,
+                                info->hdm_offset + HDM_OFFSET(0_BASE_HI), &hi,
+                                NULL)) {
+        return false;
+    }
+    *base = lo | ((uint64_t)hi << 32);
+    return true;
 }

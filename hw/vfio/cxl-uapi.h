@@ -12,6 +12,13 @@
 
 #include "hw/vfio/vfio-device.h"
 
+/* How a kernel carries out a CXL reset (CXL r3.1 Section 9.7) for its user */
+typedef enum VFIOCXLReset {
+    VFIO_CXL_RESET_NONE,
+    VFIO_CXL_RESET_BY_CONFIG,   /* when the guest's bit is written */
+    VFIO_CXL_RESET_BY_IOCTL,    /* it is what VFIO_DEVICE_RESET does */
+} VFIOCXLReset;
+
 /**
  * struct VFIOCXLKernel - how the generations of the interface differ
  * @name: for messages and traces
@@ -22,6 +29,12 @@
  *               HDM decoder capability is special
  * @wants_gpa: the kernel keeps a view of decoder 0 for its user: it clears
  *             LOCK and the base of a locked decoder, and the user sets them
+ * @rereads_decoder: a reset makes it look at the physical decoder
+ * @writes_back: it forwards cache control bits to the device, and leaves it
+ *               to its user to have the cache written back before a reset
+ * @cxl_reset: how a CXL reset is done; where it @wants_gpa only by the
+ *             variant that keeps the base during a reset
+ * @reset_clears: a CXL reset clears the memory
  */
 typedef struct VFIOCXLKernel {
     const char *name;
@@ -29,6 +42,10 @@ typedef struct VFIOCXLKernel {
     unsigned max_decoders;
     bool traps_block;
     bool wants_gpa;
+    bool rereads_decoder;
+    bool writes_back;
+    VFIOCXLReset cxl_reset;
+    bool reset_clears;
 } VFIOCXLKernel;
 
 /**
@@ -108,6 +125,17 @@ bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
  */
 bool vfio_cxl_write_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
                          uint64_t base, bool lock);
+
+/**
+ * vfio_cxl_read_view() - The base of decoder 0 in the kernel's view
+ * @vbasedev: the device
+ * @info: its description, of a kernel that @wants_gpa
+ * @base: guest physical address
+ *
+ * Returns: false if it cannot be read
+ */
+bool vfio_cxl_read_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                        uint64_t *base);
 
 /**
  * vfio_cxl_find_block() - Find the component registers by the Register Locator

@@ -67,6 +67,9 @@ static bool endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
+    if (cxl->blocked & VFIO_CXL_LOST) {
+        return true; /* said already */
+    }
     if (!cxl_hdm_commit(&cxl->hdm, 0, base, cxl->info.memory_size,
                         cxl->info.locked, errp)) {
         error_prepend(errp, VFIO_MSG_PREFIX "firmware cannot commit: ",
@@ -157,6 +160,8 @@ static bool choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
     if (!cxl_route_host_bridge(PCI_DEVICE(vdev))) {
         error_setg(&err, "it is not below a CXL root port (a cxl-rp of a "
                    "pxb-cxl)");
+    } else if (!vdev->vbasedev.reset_works) {
+        error_setg(&err, "the kernel cannot reset it");
     } else if (vfio_cxl_uapi_read(&vdev->vbasedev, &cxl->info, &err)) {
         return true;
     }

@@ -8,23 +8,114 @@
 #include "qemu/units.h"
 #include "vfio-cxl-helpers.h"
 
+#define MARK 0x1122334455667788
+#define MARK_AT 0x2000
+
+/* Bits of the CXL Device DVSEC, CXL r3.1 Section 8.1.3 */
+#define CAP_WBI             (1u << 6)
+#define CAP_RST             (1u << 7)
+#define CAP_MEM_CLR         (1u << 11)
+#define CONTROL2_NO_CACHE   (1u << 0)
+#define CONTROL2_WBI        (1u << 1)
+#define CONTROL2_RST        (1u << 2)
+#define CONTROL2_MEM_CLR    (1u << 3)
+#define DVSEC_STATUS2       0x12
+#define STATUS2_INVALID     (1u << 0)
+#define STATUS2_DONE        (1u << 1)
+#define STATUS2_ERROR       (1u << 2)
+
+static void sim(CXLMachine *m, const char *verb, const char *what)
+{
+    g_autofree char *command = g_strdup_printf("%s " VFIO_CXL_HOST " %s",
+                                               verb, what);
+
+    qobject_unref(vfio_sim_command(m->sim, command));
+}
+
+static uint16_t dvsec(CXLMachine *m, unsigned reg)
+{
+    return cfg_readw(m, m->dvsec + reg);
+}
+
+static void set_dvsec(CXLMachine *m, unsigned reg, uint16_t value)
+{
+    cfg_writew(m, m->dvsec + reg, value);
+}
+
+/*
+ * What a reset of the device does to the contents of its memory: those of v5
+ * kernels are CXL resets that clear it. QEMU never does anything to it.
+ */
+static void mark(CXLMachine *m)
+{
+    vfio_sim_poke(m->sim, MARK_AT, MARK);
+}
+
+static void assert_contents(CXLMachine *m, gconstpointer data)
+{
+    g_assert_cmphex(vfio_sim_peek(m->sim, MARK_AT), ==,
+                    mode_is_kernel(data, "v5") ? 0 : MARK);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "memory-writes"), ==, 0);
+    mark(m);
+}
+
+static void flr(CXLMachine *m)
+{
+    unsigned ctl = cfg_find_cap(m, 0x10) + 8;
+
+    cfg_writew(m, ctl, cfg_readw(m, ctl) | 0x8000);
+    g_assert_cmphex(cfg_readw(m, ctl) & 0x8000, ==, 0);
+}
+
+static void sbr_only(CXLMachine *m)
+{
+    uint64_t control = m->ecam + (12ull << 20) + 0x3e;
+
+    qtest_writew(m->qts, control, 0x40);
+    qtest_writew(m->qts, control, 0);
+}
+
+static void sbr(CXLMachine *m)
+{
+    sbr_only(m);
+    cxl_machine_enumerate(m);
+}
+
+/* Decoder 0 shows nothing and takes no commit; all else goes on */
+static void assert_lost(CXLMachine *m, uint64_t base)
+{
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED, ==, 0);
+    g_assert_false(shows_memory(m, base, 0));
+    g_assert_false(hdm_commit(m, base, M256));
+    g_assert_false(shows_memory(m, base, 0));
+    g_assert_cmphex(qtest_readl(m->qts, m->bar2 + VFIO_SIM_REG_ID), ==,
+                    VFIO_SIM_ID);
+}
+
 static void test_reboot(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=512M", "");
     uint64_t base = hdm_base(m, 0);
 
-    vfio_sim_poke(m->sim, 0x2000, 0x1122334455667788);
+    mark(m);
     for (int i = 0; i < 3; i++) {
         int64_t resets = vfio_sim_stat(m->sim, "resets");
 
+        if (i == 1) {
+            /* Whatever the guest has done to its registers */
+            set_dvsec(m, DVSEC_CONTROL, 0);
+            hdm_write(m, HDM_GLOBAL_CONTROL, 0);
+            cfg_writew(m, 0x04, 0);
+        } else if (i == 2) {
+            cfg_writew(m, cfg_find_cap(m, 0x01) + 4, 3);
+        }
         qtest_system_reset(m->qts);
-        g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), >, resets);
+        g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets + 1);
         cxl_machine_enumerate(m);
         assert_firmware_committed(m, 2 * M256);
         g_assert_cmphex(hdm_base(m, 0), ==, base);
-        /* A reset of v5 kernels clears the memory; QEMU never touches it */
-        g_assert_cmphex(qtest_readq(m->qts, base + 0x2000), ==,
-                        mode_is_kernel(data, "v5") ? 0 : 0x1122334455667788);
+        assert_contents(m, data);
+        g_assert_cmphex(qtest_readq(m->qts, base + MARK_AT), ==, MARK);
     }
     cxl_machine_stop(m);
 }
@@ -34,91 +125,512 @@ static void test_gates(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=256M", "");
     uint64_t base = hdm_base(m, 0);
-    unsigned control = m->dvsec + DVSEC_CONTROL;
-    unsigned pm = 0;
+    unsigned pm = cfg_find_cap(m, 0x01) + 4;
 
     g_assert_true(shows_memory(m, base, 0));
     /* CXL.mem */
-    cfg_writew(m, control, cfg_readw(m, control) & ~DVSEC_MEM_ENABLE);
+    set_dvsec(m, DVSEC_CONTROL, dvsec(m, DVSEC_CONTROL) & ~DVSEC_MEM_ENABLE);
     g_assert_false(shows_memory(m, base, 0));
-    cfg_writew(m, control, cfg_readw(m, control) | DVSEC_MEM_ENABLE);
+    set_dvsec(m, DVSEC_CONTROL, dvsec(m, DVSEC_CONTROL) | DVSEC_MEM_ENABLE);
     g_assert_true(shows_memory(m, base, 0));
-    /* Memory Space Enable, in accesses of each size */
-    cfg_writew(m, 0x04, 0x4);
-    g_assert_false(shows_memory(m, base, 0));
-    cfg_writew(m, 0x04, 0x6);
-    g_assert_true(shows_memory(m, base, 0));
-    cfg_write(m, 0x04, 0x4);
-    g_assert_false(shows_memory(m, base, 0));
-    cfg_write(m, 0x04, 0x6);
-    g_assert_true(shows_memory(m, base, 0));
-    /* D3hot */
-    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos && !pm;
-         pos = cfg_readw(m, pos) >> 8) {
-        pm = (cfg_readw(m, pos) & 0xff) == 0x01 ? pos : 0;
+    /* Memory Space Enable and D3hot, in accesses of each size */
+    for (int size = 1; size <= 4; size *= 2) {
+        const struct {
+            unsigned reg;
+            uint32_t off, on;
+        } gates[] = { { 0x04, 0x4, 0x6 }, { pm, 3, 0 } };
+
+        for (int i = 0; i < ARRAY_SIZE(gates); i++) {
+            for (int on = 0; on < 2; on++) {
+                uint64_t at = m->ecam + (13ull << 20) + gates[i].reg;
+                uint32_t value = on ? gates[i].on : gates[i].off;
+
+                if (size == 1) {
+                    qtest_writeb(m->qts, at, value);
+                } else if (size == 2) {
+                    qtest_writew(m->qts, at, value);
+                } else {
+                    qtest_writel(m->qts, at, value);
+                }
+                g_assert_cmpint(shows_memory(m, base, 0), ==, on);
+            }
+        }
     }
-    g_assert_cmphex(pm, !=, 0);
-    cfg_writew(m, pm + 4, 3);
+    /* Gates that overlap, and a machine that stands still meanwhile */
+    cfg_writew(m, pm, 3);
+    cfg_writew(m, 0x04, 0x4);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
+    cfg_writew(m, pm, 0);
     g_assert_false(shows_memory(m, base, 0));
-    cfg_writew(m, pm + 4, 0);
+    cfg_writew(m, 0x04, 0x6);
+    qtest_qmp_assert_success(m->qts, "{ 'execute': 'cont' }");
+    g_assert_true(shows_memory(m, base, 0));
+    /* An enable that the kernel does not take opens nothing */
+    cfg_writew(m, 0x04, 0x4);
+    sim(m, "fault", "pwrite-config errno=5 count=1");
+    cfg_writew(m, 0x04, 0x6);
+    g_assert_false(shows_memory(m, base, 0));
+    cfg_writew(m, 0x04, 0x4);
     cfg_writew(m, 0x04, 0x6);
     g_assert_true(shows_memory(m, base, 0));
+    /* None of this is a reset */
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
                     HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
+    g_assert_cmphex(hdm_base(m, 0), ==, base);
     cxl_machine_stop(m);
 }
 
+/* CXL r3.1 Section 9.5: decoders, locks and DVSECs stay as they are */
 static void test_flr(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=256M", "");
     uint64_t base = hdm_base(m, 0);
-    unsigned exp = 0;
+    int64_t resets = vfio_sim_stat(m->sim, "resets");
+    uint16_t control;
 
-    for (uint8_t pos = cfg_readw(m, 0x34) & 0xff; pos && !exp;
-         pos = cfg_readw(m, pos) >> 8) {
-        exp = (cfg_readw(m, pos) & 0xff) == 0x10 ? pos : 0;
-    }
-    g_assert_cmphex(exp, !=, 0);
-    cfg_writew(m, exp + 8, cfg_readw(m, exp + 8) | 0x8000);
-    g_assert_cmpint(vfio_sim_stat(m->sim, "flr"), >=, 1);
+    mark(m);
+    set_dvsec(m, DVSEC_LOCK, 1);
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
+    control = dvsec(m, DVSEC_CONTROL);
+    flr(m);
+    assert_firmware_committed(m, M256);
+    g_assert_cmphex(hdm_base(m, 0), ==, base);
+    g_assert_cmphex(dvsec(m, DVSEC_LOCK), ==, 1);
+    g_assert_cmphex(dvsec(m, DVSEC_CONTROL), ==, control);
+    g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, CONTROL2_NO_CACHE);
+    assert_contents(m, data);
+    /* In a way that tells whether it has worked */
+    g_assert_cmpint(vfio_sim_stat(m->sim, "flr"), ==, 0);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets + 1);
+
+    /* Closed before, closed after */
+    cfg_writew(m, 0x04, 0x4);
+    flr(m);
+    g_assert_false(shows_memory(m, base, 0));
+    cfg_writew(m, 0x04, 0x6);
+    assert_firmware_committed(m, M256);
+    assert_contents(m, data);
+    cxl_machine_stop(m);
+
+    /* An FLR is not firmware: what is not committed stays so */
+    m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
+    flr(m);
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, 0);
+    g_assert_true(hdm_commit(m, m->window + GiB, M256));
+    hdm_enable(m);
+    flr(m);
+    g_assert_cmphex(hdm_base(m, 0), ==, m->window + GiB);
+    g_assert_true(shows_memory(m, m->window + GiB, 0));
+    cxl_machine_stop(m);
+}
+
+/*
+ * A conventional reset clears decoders and locks. Firmware commits at system
+ * reset only; after the reset of a bus the guest's software has to.
+ */
+static void test_sbr(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--memory=256M", "");
+    uint64_t base = hdm_base(m, 0);
+    int64_t resets = vfio_sim_stat(m->sim, "resets");
+
+    mark(m);
+    set_dvsec(m, DVSEC_LOCK, 1);
+    sbr(m);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets + 1);
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, 0);
+    g_assert_cmphex(hdm_read(m, HDM_GLOBAL_CONTROL), ==, 0);
+    g_assert_cmphex(hdm_base(m, 0), ==, 0);
+    g_assert_cmphex(dvsec(m, DVSEC_LOCK), ==, 0);
+    g_assert_cmphex(dvsec(m, DVSEC_CONTROL), ==, 1 << 1);
+    g_assert_cmphex(cfg_read(m, m->dvsec + DVSEC_RANGE1_BASE + 4), ==, 0);
+    g_assert_false(shows_memory(m, base, 0));
+    assert_contents(m, data);
+
+    g_assert_true(hdm_commit(m, base + GiB, M256));
+    hdm_enable(m);
+    g_assert_true(shows_memory(m, base + GiB, 0));
+    sbr(m);
+    g_assert_false(shows_memory(m, base + GiB, 0));
+
+    qtest_system_reset(m->qts);
     cxl_machine_enumerate(m);
-    /* FLR leaves decoders, locks and the DVSEC as they are */
     assert_firmware_committed(m, M256);
     g_assert_cmphex(hdm_base(m, 0), ==, base);
     cxl_machine_stop(m);
 }
 
-static void test_host_decoder_lost(gconstpointer data)
+/*
+ * CXL reset: by the kernels that carry out what the guest writes, and by QEMU
+ * where VFIO_DEVICE_RESET is one. The others do not offer it.
+ */
+static bool resets_cxl(gconstpointer data)
+{
+    return mode_is_kernel(data, "v2-reset") || mode_is_kernel(data, "v4") ||
+           mode_is_kernel(data, "v5");
+}
+
+static void test_cxl_reset(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--memory=256M", "");
+    bool clears = mode_is_kernel(data, "v5");
+    uint64_t base = hdm_base(m, 0);
+    int64_t done = vfio_sim_stat(m->sim, "cxl-resets");
+    int64_t resets = vfio_sim_stat(m->sim, "resets");
+    uint16_t control = dvsec(m, DVSEC_CONTROL);
+
+    mark(m);
+    g_assert_cmphex(dvsec(m, DVSEC_CAP) & (CAP_RST | CAP_MEM_CLR), ==,
+                    (resets_cxl(data) ? CAP_RST : 0) |
+                    (clears ? CAP_MEM_CLR : 0));
+    if (!resets_cxl(data)) {
+        set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST | CONTROL2_MEM_CLR);
+        g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
+        g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+        g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, done);
+        g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets);
+        assert_firmware_committed(m, M256);
+        cxl_machine_stop(m);
+        return;
+    }
+
+    for (int i = 1; i <= 3; i++) {
+        uint16_t value = CONTROL2_RST | CONTROL2_NO_CACHE | CONTROL2_MEM_CLR;
+
+        if (i == 2) {
+            /* With both registers in one access */
+            cfg_write(m, m->dvsec + DVSEC_CONTROL2, value);
+        } else if (i == 3) {
+            /* Nothing in CONTROL2 is locked */
+            set_dvsec(m, DVSEC_LOCK, 1);
+            qtest_writeb(m->qts, m->ecam + (13ull << 20) + m->dvsec +
+                         DVSEC_CONTROL2, value);
+        } else {
+            set_dvsec(m, DVSEC_CONTROL2, value);
+        }
+        g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, done + i);
+        g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
+        g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+        g_assert_cmphex(dvsec(m, DVSEC_CONTROL), ==, control);
+        assert_firmware_committed(m, M256);
+        g_assert_cmphex(hdm_base(m, 0), ==, base);
+        assert_contents(m, data);
+    }
+    /* Its result is not there for ever */
+    sbr(m);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+    g_assert_cmphex(dvsec(m, DVSEC_CAP) & CAP_RST, ==, CAP_RST);
+    cxl_machine_stop(m);
+}
+
+static void test_cxl_reset_fails(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=256M", "");
     uint64_t base = hdm_base(m, 0);
 
+    sim(m, "fault", "cxl-reset errno=5 count=1");
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
+    g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_ERROR);
+    assert_lost(m, base);
+    /* The guest tries again, and brings back what it has lost */
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+    g_assert_true(hdm_commit(m, base, M256));
     g_assert_true(shows_memory(m, base, 0));
-    qobject_unref(vfio_sim_command(m->sim, "set " VFIO_CXL_HOST
-                                   " hardware-committed=0"));
+    cxl_machine_stop(m);
+}
+
+static uint64_t kernel_dvsec_writes(CXLMachine *m)
+{
+    QList *log = qobject_to(QList, vfio_sim_command(m->sim, "writes "
+                                                    VFIO_CXL_HOST));
+    uint64_t values = 0;
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(log, entry) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+        unsigned offset = qdict_get_int(dict, "offset");
+
+        if (g_str_equal(qdict_get_str(dict, "region"), "config") &&
+            offset >= m->dvsec && offset < m->dvsec + 0x3c) {
+            g_assert_cmphex(offset, ==, m->dvsec + DVSEC_CONTROL2);
+            g_assert_cmphex(qdict_get_int(dict, "size"), ==, 2);
+            values = values << 4 | qdict_get_int(dict, "value");
+        }
+    }
+    qobject_unref(log);
+    sim(m, "writes", "clear");
+    return values;
+}
+
+/* CXL r3.1 Section 9.6; only v2 kernels pass it on */
+static void test_cache(gconstpointer data)
+{
+    bool passes = mode_is_kernel(data, "v2");
+    CXLMachine *m = mode_start(data, "--memory=256M", "");
+
+    g_assert_cmphex(dvsec(m, DVSEC_CAP) & CAP_WBI, ==, passes ? CAP_WBI : 0);
+    sim(m, "writes", "clear");
+    /* Undefined with caching enabled: nothing happens */
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_WBI);
+    g_assert_cmphex(kernel_dvsec_writes(m), ==, 0);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE | CONTROL2_WBI);
+    g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x3 : 0);
+    g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, CONTROL2_NO_CACHE);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==,
+                    passes ? STATUS2_INVALID : 0);
+    set_dvsec(m, DVSEC_CONTROL2, 0);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+    kernel_dvsec_writes(m);
+
+    /* These kernels leave it to QEMU to write back before a reset */
+    flr(m);
+    g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x30 : 0);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+    g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
+    /* And what the guest has chosen stays in force */
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
+    kernel_dvsec_writes(m);
+    flr(m);
+    g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x31 : 0);
+    cxl_machine_stop(m);
+}
+
+/*
+ * Resets that fail
+ */
+static CXLMachine *start_with_log(gconstpointer data, char **log)
+{
+    VFIOSim *s = mode_sim(data, "--memory=256M");
+    g_autofree char *topology = NULL;
+
+    *log = g_build_filename(s->dir, "qemu.log", NULL);
+    topology = g_strdup_printf(CXL_BRIDGE CXL_WINDOW " 2>>%s", *log);
+    return cxl_machine_start(s, topology, mode_is_iommufd(data), "");
+}
+
+/* How often @text is there since the last call; no other news of this kind */
+static unsigned messages(const char *log, const char *text)
+{
+    g_autofree char *all = NULL;
+    g_auto(GStrv) lines = NULL;
+    unsigned count = 0;
+
+    g_assert_true(g_file_get_contents(log, &all, NULL, NULL));
+    lines = g_strsplit(all, "\n", -1);
+    for (int i = 0; lines[i]; i++) {
+        if (strstr(lines[i], text)) {
+            count++;
+        } else if (strstr(lines[i], "reset") || strstr(lines[i], "commit")) {
+            g_error("expected '%s', found '%s'", text, lines[i]);
+        }
+    }
+    g_assert_cmpint(truncate(log, 0), ==, 0);
+    return count;
+}
+
+static void test_reset_fails(gconstpointer data)
+{
+    const char *text = "reset failed: Input/output error; device memory is "
+                       "not available until a reset succeeds";
+    g_autofree char *log = NULL;
+    CXLMachine *m = start_with_log(data, &log);
+    uint64_t base = hdm_base(m, 0);
+
+    /* System resets, more than one, with firmware that has to look on */
+    sim(m, "fault", "device_reset errno=5");
+    for (int i = 0; i < 2; i++) {
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+        assert_lost(m, base);
+    }
+    sbr(m);
+    assert_lost(m, base);
+    g_assert_cmpint(messages(log, text), ==, 1);
+    sim(m, "fault", "clear");
     qtest_system_reset(m->qts);
     cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+
+    /* FLRs: a later one brings the memory back, the guest its decoder */
+    sim(m, "fault", "device_reset errno=5");
+    flr(m);
+    assert_lost(m, base);
+    flr(m);
+    assert_lost(m, base);
+    g_assert_cmpint(messages(log, text), ==, 1);
+    sim(m, "fault", "clear");
+    flr(m);
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED, ==, 0);
     g_assert_false(shows_memory(m, base, 0));
-    g_assert_false(hdm_commit(m, base, M256));
+    g_assert_true(hdm_commit(m, base, M256));
+    g_assert_true(shows_memory(m, base, 0));
 
-    qobject_unref(vfio_sim_command(m->sim, "set " VFIO_CXL_HOST
-                                   " hardware-committed=1"));
+    /* What cannot be mapped again is no reset that works */
+    set_dvsec(m, DVSEC_CONTROL, 0);
+    sim(m, "fault", "device_reset errno=5");
+    flr(m);
+    sim(m, "fault", "clear");
+    set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
+    assert_lost(m, base);
+    g_assert_cmpint(messages(log, text), ==, 1);
     qtest_system_reset(m->qts);
     cxl_machine_enumerate(m);
     assert_firmware_committed(m, M256);
     cxl_machine_stop(m);
 }
 
+/* Where VFIO_DEVICE_RESET fails, a hot reset may make the next one work */
+static void test_hot_reset(gconstpointer data)
+{
+    bool tries = !mode_is_kernel(data, "v3");
+    CXLMachine *m = mode_start(data, "--memory=256M", "");
+    uint64_t base = hdm_base(m, 0);
+    int64_t hot = vfio_sim_stat(m->sim, "hot-resets");
+
+    sim(m, "set", "sbr-unmasked=1");
+    sim(m, "fault", "device_reset errno=5 count=1");
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "hot-resets"), ==, hot + tries);
+    if (tries) {
+        assert_firmware_committed(m, M256);
+        /* It is not relied on alone */
+        sim(m, "fault", "device_reset errno=5 count=2");
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+    }
+    assert_lost(m, base);
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+    cxl_machine_stop(m);
+}
+
+/* EAGAIN: for how long it is tried again, and that this has an end */
+static void test_busy(gconstpointer data)
+{
+    const char *text = "reset failed: Resource temporarily unavailable";
+    g_autofree char *log = NULL;
+    CXLMachine *m = start_with_log(data, &log);
+    uint64_t base = hdm_base(m, 0);
+
+    sim(m, "set", "reset-busy=19");
+    flr(m);
+    assert_firmware_committed(m, M256);
+    sim(m, "set", "reset-busy=19");
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+    assert_firmware_committed(m, M256);
+    g_assert_cmpint(messages(log, "nothing"), ==, 0);
+
+    sim(m, "set", "reset-busy=20");
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_ERROR);
+    assert_lost(m, base);
+    g_assert_cmpint(messages(log, text), ==, 1);
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+    cxl_machine_stop(m);
+}
+
+static void test_host_decoder_lost(gconstpointer data)
+{
+    const char *text = "the host's HDM decoder is not committed";
+    g_autofree char *log = NULL;
+    CXLMachine *m = start_with_log(data, &log);
+    uint64_t base = hdm_base(m, 0);
+    unsigned pm = cfg_find_cap(m, 0x01) + 4;
+
+    g_assert_true(shows_memory(m, base, 0));
+    sim(m, "set", "hardware-committed=0");
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_lost(m, base);
+    flr(m);
+    assert_lost(m, base);
+    g_assert_cmpint(messages(log, text), ==, 1);
+
+    sim(m, "set", "hardware-committed=1");
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+
+    /* The same by the way back from D3; there is no other for v2 */
+    if (mode_is_kernel(data, "v4")) {
+        sim(m, "set", "hardware-committed=0");
+        cfg_writew(m, pm, 3);
+        cfg_writew(m, pm, 0);
+        assert_lost(m, base);
+        g_assert_cmpint(messages(log, text), ==, 1);
+        sim(m, "set", "hardware-committed=1");
+        cfg_writew(m, pm, 3);
+        cfg_writew(m, pm, 0);
+        g_assert_true(hdm_commit(m, base, M256));
+        g_assert_true(shows_memory(m, base, 0));
+    }
+    cxl_machine_stop(m);
+}
+
+/* A kernel that leaves Memory Space enabled: the guest has not asked for it */
+static void test_memory_space_left_on(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--memory=256M", "");
+    uint64_t base = hdm_base(m, 0);
+
+    sim(m, "set", "reset-enables-memory=1");
+    cfg_writew(m, 0x04, 0x4);
+    flr(m);
+    g_assert_cmphex(cfg_readw(m, 0x04) & 0x2, ==, 0);
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
+    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+    g_assert_cmphex(cfg_readw(m, 0x04) & 0x2, ==, 0);
+    g_assert_false(shows_memory(m, base, 0));
+    cfg_writew(m, 0x04, 0x6);
+    assert_firmware_committed(m, M256);
+    sbr_only(m);
+    g_assert_cmphex(cfg_readw(m, 0x04), ==, 0);
+    cxl_machine_stop(m);
+}
+
+/* With one backend: nothing here depends on how DMA is mapped */
+static void add(const char *name, const char *const kernels[],
+                void (*test)(gconstpointer))
+{
+    for (int i = 0; kernels[i]; i++) {
+        VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
+        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
+            kernels[i], i % 2 ? "iommufd" : "legacy", name);
+
+        *mode = (VFIOCXLMode) { kernels[i], i % 2 };
+        qtest_add_data_func_full(path, mode, test, g_free);
+    }
+}
+
 static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", NULL };
+static const char *const resets[] = { "v2-reset", "v4", "v5", NULL };
+static const char *const enables[] = { "v2-reset", NULL };
+static const char *const busy[] = { "v5", NULL };
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
     vfio_cxl_add("reboot", vfio_cxl_kernels, test_reboot);
-    vfio_cxl_add("gates", vfio_cxl_kernels, test_gates);
-    vfio_cxl_add("flr", vfio_cxl_kernels, test_flr);
-    vfio_cxl_add("host-decoder-lost", rereads, test_host_decoder_lost);
+    add("gates", vfio_cxl_kernels, test_gates);
+    add("flr", vfio_cxl_kernels, test_flr);
+    vfio_cxl_add("sbr", vfio_cxl_kernels, test_sbr);
+    add("cxl-reset", vfio_cxl_kernels, test_cxl_reset);
+    add("cxl-reset-fails", resets, test_cxl_reset_fails);
+    add("cache", vfio_cxl_kernels, test_cache);
+    add("reset-fails", vfio_cxl_kernels, test_reset_fails);
+    vfio_cxl_add("hot-reset", vfio_cxl_kernels, test_hot_reset);
+    add("busy", busy, test_busy);
+    add("host-decoder-lost", rereads, test_host_decoder_lost);
+    add("memory-space-left-on", enables, test_memory_space_left_on);
     return g_test_run();
 }

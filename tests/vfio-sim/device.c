@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sim.h"
@@ -113,18 +114,45 @@ void sim_device_reset_hw(SimDevice *dev)
     sim_config_reset(dev);
 }
 
+/* Where the kernel answers with an error, or with nothing at all */
+static int reset_fault(SimDevice *dev, SimStat why)
+{
+    switch (why) {
+    case SIM_STAT_RESETS:
+        return sim_fault_locked(dev, "device_reset");
+    case SIM_STAT_FLR:
+        return sim_fault_locked(dev, "flr");
+    default:
+        return 0;       /* at the ioctl, or in the kernel's own part */
+    }
+}
+
 int sim_device_reset(SimDevice *dev, SimStat why)
 {
+    SimState *st = dev->st;
+    uint32_t ms = st->knobs[SIM_KNOB_RESET_DELAY];
+    struct timespec delay = { ms / 1000, ms % 1000 * 1000000 };
     int ret;
 
-    sim_count(dev, why);
     sim_space_stale(dev, true);
     if (dev->kernel->zap_on_reset) {
-        dev->st->mem_active = 0;
-        sim_mmap_update(dev);
+        st->mem_active = 0;
     }
+    /* Nobody must touch it, whether the kernel sees to that or not */
+    st->in_reset = 1;
+    sim_mmap_update(dev);
     sim_dmabuf_revoke(dev);
-    ret = dev->kernel->reset(dev, why);
+    nanosleep(&delay, NULL);
+    ret = reset_fault(dev, why);
+    if (ret < 0) {
+        /* Memory is there again after a reset that works */
+        st->mem_active = 0;
+        st->reset_failed = 1;
+    } else {
+        sim_count(dev, why);
+        ret = dev->kernel->reset(dev, why);
+    }
+    st->in_reset = 0;
     sim_mmap_update(dev);
     sim_irq_intx_update(dev);
     return ret;
@@ -133,8 +161,8 @@ int sim_device_reset(SimDevice *dev, SimStat why)
 bool sim_region_accessible(SimDevice *dev, unsigned region)
 {
     if (region == dev->kernel->mem_region) {
-        return dev->st->mem_active && (!dev->kernel->memory_space_gate ||
-                                       sim_config_memory_on(dev));
+        return dev->st->mem_active && !dev->st->in_reset &&
+               (!dev->kernel->memory_space_gate || sim_config_memory_on(dev));
     }
     return sim_config_memory_on(dev);
 }
@@ -376,7 +404,8 @@ int sim_device_ioctl(SimFile *file, unsigned cmd, void *arg)
     if (!arg && cmd != VFIO_DEVICE_RESET) {
         return -EFAULT;
     }
-    ret = sim_fault(dev, op);
+    /* A reset that fails has consequences */
+    ret = cmd == VFIO_DEVICE_RESET ? 0 : sim_fault(dev, op);
     if (ret < 0) {
         return ret;
     }

@@ -229,6 +229,10 @@ static void v2_cxl_reset(SimDevice *dev, uint8_t *v)
     int err = sim_fault_locked(dev, "cxl-reset");
 
     sim_device_reset(dev, SIM_STAT_CXL_RESETS);
+    if (err < 0) {
+        dev->st->mem_active = 0;
+        sim_mmap_update(dev);
+    }
     status &= ~(STATUS2_RESET_DONE | STATUS2_RESET_ERROR);
     sim_st16(v + DVSEC_STATUS2, status | (err ? STATUS2_RESET_ERROR :
                                                 STATUS2_RESET_DONE));

@@ -42,6 +42,7 @@ static int v3_reset(SimDevice *dev, SimStat why)
 {
     (void)why;
     sim_device_reset_hw(dev);
+    dev->st->mem_active = 1;
     return 0;
 }
 

@@ -113,6 +113,7 @@ typedef struct SimState {
     uint32_t dvsec_locked;
     uint32_t mem_active;                /* the kernel lets memory be touched */
     uint32_t reset_failed;
+    uint32_t in_reset;
     uint32_t knobs[SIM_KNOB__MAX];
     SimAccel accel;
     uint64_t stats[SIM_STAT__MAX];

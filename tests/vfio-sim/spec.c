@@ -32,7 +32,7 @@ static const char *const region_names[] = {
     "memory", "comp-regs",
 };
 
-static const char *const other_ops[] = { "open", "cxl-reset", "any" };
+static const char *const other_ops[] = { "open", "cxl-reset", "flr", "any" };
 
 static const struct {
     const char *name;
@@ -42,6 +42,7 @@ static const struct {
     [SIM_KNOB_VIABLE] = { "viable", 1 },
     [SIM_KNOB_RESET_ENABLES] = { "reset-enables-memory", 1 },
     [SIM_KNOB_RESET_BUSY] = { "reset-busy", INT32_MAX },
+    [SIM_KNOB_RESET_DELAY] = { "reset-delay", 1000 },
     [SIM_KNOB_SBR_UNMASKED] = { "sbr-unmasked", 1 },
     [SIM_KNOB_PFNMAP] = { "pfnmap", 1 },
     [SIM_KNOB_GEOMETRY_ID] = { "geometry-id", 0xffff },

@@ -1506,9 +1506,30 @@ static void test_cxl_reset_fails(void)
     tell("fault %s cxl-reset errno=%d count=1", host, EIO);
     set_dvsec(d, CONTROL2, 4, 2);
     g_assert_cmpint(dvsec(d, STATUS2) & 6, ==, 4);
-    if (is(V4)) {
+    g_assert_false(accessible(p));
+    reset(d);
+    g_assert_true(accessible(p));
+    device_close(d);
+}
+
+/* A reset that fails leaves nothing that could be touched */
+static void test_reset_fails(void)
+{
+    Device *d = device_open();
+    uint32_t *p = map_memory(d);
+
+    for (int i = 0; i < 2; i++) {
+        if (i) {
+            tell("fault %s flr errno=%d count=1", host, EIO);
+            flr(d);
+        } else {
+            tell("fault %s device_reset errno=%d count=1", host, EIO);
+            assert_errno(ioctl(d->fd, VFIO_DEVICE_RESET), EIO);
+        }
+        memory_space(d, true);
         g_assert_false(accessible(p));
         reset(d);
+        memory_space(d, true);
         g_assert_true(accessible(p));
     }
     device_close(d);
@@ -1921,6 +1942,7 @@ static const Case cases[] = {
     { "memory-map", test_memory_map, CXL, false, NULL, NULL },
     { "power", test_power, MAPS, false, NULL, NULL },
     { "dvsec", test_dvsec, CXL, false, NULL, NULL },
+    { "reset-fails", test_reset_fails, MAPS, true, NULL, NULL },
     { "cxl-reset", test_cxl_reset, MAPS, true, NULL, NULL },
     { "cxl-reset-fails", test_cxl_reset_fails, V2R | V4, true, NULL, NULL },
     { "cache", test_cache, V2S | V5, false, NULL, NULL },

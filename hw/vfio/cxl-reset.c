@@ -1,0 +1,337 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: resets
+ *
+ * A reset takes the memory out of the guest's map before the kernel hears of
+ * it. Only VFIO_DEVICE_RESET, or a config write where the kernel carries out
+ * a CXL reset, says whether it has worked, so nothing else is relied on.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include <linux/vfio.h>
+
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+#include "hw/pci/pci.h"
+#include "hw/vfio/vfio-container.h"
+#include "cxl-internal.h"
+#include "trace.h"
+
+/* The kernel's own tests wait as long for a lock that is taken */
+#define RESET_TRIES 20
+#define RESET_WAIT_US (10 * 1000)
+
+/* A place for the kernel's view of decoder 0 that no guest has seen */
+#define PROBE_BASE (256 * MiB)
+
+/*
+ * The kernel's own CXL Device DVSEC. Nothing but doorbells goes there.
+ */
+static unsigned kernel_reg(VFIOCXL *cxl, unsigned reg)
+{
+    return cxl->dvsecs.device + reg;
+}
+
+static bool write_control2(VFIOCXL *cxl, uint16_t value)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    uint16_t le = cpu_to_le16(value);
+    int ret;
+
+    ret = vbasedev->io_ops->region_write(vbasedev,
+                                         VFIO_PCI_CONFIG_REGION_INDEX,
+                                         kernel_reg(cxl, A_DVSEC_CONTROL2),
+                                         sizeof(le), &le, false);
+    trace_vfio_cxl_doorbell(vfio_cxl_name(cxl), value, ret);
+    return ret == sizeof(le);
+}
+
+/* STATUS2, 0 if it cannot be read */
+static uint16_t read_status2(VFIOCXL *cxl)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    uint16_t value;
+    int ret;
+
+    ret = vbasedev->io_ops->region_read(vbasedev,
+                                        VFIO_PCI_CONFIG_REGION_INDEX,
+                                        kernel_reg(cxl, A_DVSEC_STATUS2),
+                                        sizeof(value), &value);
+    return ret == sizeof(value) ? le16_to_cpu(value) : 0;
+}
+
+/*
+ * Cache write-back
+ */
+static bool writes_back(VFIOCXL *cxl)
+{
+    return cxl->info.kernel->writes_back &&
+           vfio_cxl_dvsec_can_write_back(cxl->vdev, &cxl->dvsecs);
+}
+
+static bool caching_disabled(VFIOCXL *cxl)
+{
+    return vfio_cxl_dvsec_control2(cxl->vdev, &cxl->dvsecs) &
+           R_DVSEC_CONTROL2_DISABLE_CACHING_MASK;
+}
+
+static void set_caching(VFIOCXL *cxl, uint16_t doorbell)
+{
+    write_control2(cxl, doorbell |
+                        (caching_disabled(cxl) ?
+                         R_DVSEC_CONTROL2_DISABLE_CACHING_MASK : 0));
+}
+
+void vfio_cxl_refresh_status(VFIOCXL *cxl)
+{
+    if (writes_back(cxl)) {
+        vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs,
+                                   R_DVSEC_STATUS2_CACHE_INVALID_MASK,
+                                   caching_disabled(cxl) ?
+                                   read_status2(cxl) : 0);
+    }
+}
+
+/* Kernels that forward these bits do not write back before they reset */
+static void flush_cache(VFIOCXL *cxl)
+{
+    bool done = false;
+
+    write_control2(cxl, R_DVSEC_CONTROL2_DISABLE_CACHING_MASK |
+                        R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
+    for (int i = 0; i < RESET_TRIES; i++) {
+        done = read_status2(cxl) & R_DVSEC_STATUS2_CACHE_INVALID_MASK;
+        if (done) {
+            break;
+        }
+        g_usleep(RESET_WAIT_US);
+    }
+    trace_vfio_cxl_flush(vfio_cxl_name(cxl), done);
+}
+
+/*
+ * Ways to reset the physical device
+ */
+static int device_reset(VFIOCXL *cxl)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    int ret = 0;
+
+    if (writes_back(cxl)) {
+        flush_cache(cxl);
+    }
+    for (int i = 0; i < RESET_TRIES; i++) {
+        ret = ioctl(vbasedev->fd, VFIO_DEVICE_RESET) ? -errno : 0;
+        if (ret != -EAGAIN) {
+            break;
+        }
+        g_usleep(RESET_WAIT_US);
+    }
+    if (writes_back(cxl)) {
+        set_caching(cxl, 0);
+    }
+    trace_vfio_cxl_device_reset(vfio_cxl_name(cxl), ret);
+    return ret;
+}
+
+/*
+ * Instead of the ways that vfio-pci would try: whether a hot reset has left
+ * the memory within reach only a VFIO_DEVICE_RESET after it tells.
+ */
+static int vfio_cxl_resetfn(VFIOPCIDevice *vdev)
+{
+    VFIODevice *vbasedev = &vdev->vbasedev;
+    VFIOCXL *cxl = vdev->cxl.cxl;
+    VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(vbasedev->bcontainer);
+
+    cxl->reset_result = device_reset(cxl);
+    if (cxl->reset_result && cxl->info.kernel->rereads_decoder &&
+        !vioc->pci_hot_reset(vbasedev, true)) {
+        cxl->reset_result = device_reset(cxl);
+    }
+    return 0;
+}
+
+/* Some kernels leave Memory Space enabled where the guest has disabled it */
+static void restore_memory_space(VFIOCXL *cxl)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
+    uint16_t command, wanted;
+
+    if (vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                      PCI_COMMAND, sizeof(command),
+                                      &command) != sizeof(command)) {
+        return;
+    }
+    wanted = le16_to_cpu(command) & ~PCI_COMMAND_MEMORY;
+    wanted |= pci_get_word(pdev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY;
+    if (wanted != le16_to_cpu(command)) {
+        wanted = cpu_to_le16(wanted);
+        vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                       PCI_COMMAND, sizeof(wanted), &wanted,
+                                       false);
+    }
+}
+
+/* After a reset has worked, or has not: see what there is */
+static void finish_reset(VFIOCXL *cxl, int ret)
+{
+    unsigned over = VFIO_CXL_IN_RESET;
+
+    trace_vfio_cxl_reset(vfio_cxl_name(cxl), ret);
+    restore_memory_space(cxl);
+    if (ret == 0) {
+        over |= VFIO_CXL_RESET_FAILED | VFIO_CXL_NOT_MAPPED;
+        vfio_cxl_check_host(cxl);
+    } else {
+        /* Once: a guest can ask again and again */
+        if (!(cxl->blocked & VFIO_CXL_RESET_FAILED)) {
+            error_report(VFIO_MSG_PREFIX "reset failed: %s; device memory is "
+                         "not available until a reset succeeds",
+                         vfio_cxl_name(cxl), strerror(-ret));
+        }
+        cxl->blocked |= VFIO_CXL_RESET_FAILED;
+        cxl->view_known = false;
+        cxl_hdm_decommit(&cxl->hdm);
+    }
+    vfio_cxl_unblock_memory(cxl, over);
+}
+
+/*
+ * What a guest asks for
+ */
+void vfio_cxl_flr(VFIOCXL *cxl)
+{
+    /* CXL r3.1 Section 9.5: CXL.mem and the DVSECs are not affected */
+    vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
+    finish_reset(cxl, device_reset(cxl));
+}
+
+/* The kernel carries out a CXL reset when the bit is written */
+static int config_reset(VFIOCXL *cxl)
+{
+    const uint16_t done = R_DVSEC_STATUS2_RST_DONE_MASK;
+    const uint16_t error = R_DVSEC_STATUS2_RST_ERR_MASK;
+
+    write_control2(cxl, 0);
+    if (!write_control2(cxl, R_DVSEC_CONTROL2_INITIATE_RST_MASK)) {
+        return -EIO;
+    }
+    return (read_status2(cxl) & (done | error)) == done ? 0 : -EIO;
+}
+
+/*
+ * CXL r3.1 Section 9.7. The specification would have unlocked decoders and
+ * CONTROL return to their defaults; the kernels put the host's back, and so
+ * the guest keeps its own.
+ */
+static void cxl_reset(VFIOCXL *cxl)
+{
+    const uint16_t result = R_DVSEC_STATUS2_RST_DONE_MASK |
+                            R_DVSEC_STATUS2_RST_ERR_MASK;
+    int ret;
+
+    vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
+    vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result, 0);
+    if (cxl->info.kernel->cxl_reset == VFIO_CXL_RESET_BY_IOCTL) {
+        ret = device_reset(cxl);
+    } else {
+        ret = config_reset(cxl);
+    }
+    vfio_cxl_dvsec_cxl_reset(cxl->vdev, &cxl->dvsecs);
+    vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result,
+                               ret ? R_DVSEC_STATUS2_RST_ERR_MASK :
+                                     R_DVSEC_STATUS2_RST_DONE_MASK);
+    finish_reset(cxl, ret);
+}
+
+void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
+{
+    uint16_t new = vfio_cxl_dvsec_control2(cxl->vdev, &cxl->dvsecs);
+    uint16_t wbi = doorbells & R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
+
+    if (writes_back(cxl) &&
+        (wbi || (old ^ new) & R_DVSEC_CONTROL2_DISABLE_CACHING_MASK)) {
+        set_caching(cxl, wbi);
+    }
+    if (doorbells & R_DVSEC_CONTROL2_INITIATE_RST_MASK) {
+        cxl_reset(cxl);
+    }
+}
+
+/*
+ * What can be offered to a guest. Two variants of one generation can be told
+ * apart only by whether the view of decoder 0 outlives a reset.
+ */
+static void offer(VFIOCXL *cxl)
+{
+    const VFIOCXLKernel *kernel = cxl->info.kernel;
+    VFIOCXLDVSECOffer offer = {
+        .reset = kernel->cxl_reset != VFIO_CXL_RESET_NONE &&
+                 (!kernel->wants_gpa || cxl->keeps_view),
+        .write_back = kernel->writes_back,
+        .clears = kernel->reset_clears,
+    };
+
+    vfio_cxl_dvsec_offer(cxl->vdev, &cxl->dvsecs, &offer);
+}
+
+static void start_probe(VFIOCXL *cxl)
+{
+    cxl->probing = cxl->info.kernel->wants_gpa && !cxl->keeps_view &&
+                   vfio_cxl_write_view(&cxl->vdev->vbasedev, &cxl->info,
+                                       PROBE_BASE, false);
+}
+
+static void end_probe(VFIOCXL *cxl)
+{
+    uint64_t base;
+
+    if (cxl->probing && vfio_cxl_read_view(&cxl->vdev->vbasedev, &cxl->info,
+                                           &base)) {
+        cxl->keeps_view = base == PROBE_BASE;
+        offer(cxl);
+    }
+    cxl->probing = false;
+}
+
+void vfio_cxl_reset_setup(VFIOCXL *cxl)
+{
+    cxl->vdev->resetfn = vfio_cxl_resetfn;
+    offer(cxl);
+}
+
+/*
+ * Around each conventional reset: vfio-pci's own, and hot resets on behalf
+ * of other devices, which do not come past vfio_cxl_resetfn().
+ */
+void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
+{
+    VFIOCXL *cxl = vdev->cxl.cxl;
+
+    if (cxl && !cxl->plain) {
+        vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
+        cxl_hdm_reset(&cxl->hdm);
+        vfio_cxl_dvsec_reset(vdev, &cxl->dvsecs);
+        cxl->reset_result = 1; /* not done yet */
+        start_probe(cxl);
+    }
+}
+
+void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
+{
+    VFIOCXL *cxl = vdev->cxl.cxl;
+
+    if (cxl && !cxl->plain) {
+        if (cxl->reset_result > 0) {
+            cxl->reset_result = device_reset(cxl);
+        }
+        if (cxl->reset_result == 0) {
+            end_probe(cxl);
+        }
+        finish_reset(cxl, cxl->reset_result);
+    }
+}
