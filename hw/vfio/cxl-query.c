@@ -23,8 +23,14 @@ static VfioCxlState device_state(VFIOCXL *cxl)
     if (cxl->blocked & (VFIO_CXL_IN_RESET | VFIO_CXL_IN_CONFIG_WRITE)) {
         return VFIO_CXL_STATE_IN_RESET;
     }
+    if (cxl->blocked & VFIO_CXL_RESET_FAILED) {
+        return VFIO_CXL_STATE_RESET_FAILED;
+    }
     if (cxl->blocked & VFIO_CXL_HOST_NOT_COMMITTED) {
         return VFIO_CXL_STATE_HOST_NOT_COMMITTED;
+    }
+    if (cxl->blocked & VFIO_CXL_HOST_CLOSED) {
+        return VFIO_CXL_STATE_HOST_CLOSED;
     }
     if (cxl->blocked) {
         return VFIO_CXL_STATE_MMAP_FAILED;

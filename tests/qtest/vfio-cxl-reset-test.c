@@ -81,6 +81,16 @@ static void sbr(CXLMachine *m)
     cxl_machine_enumerate(m);
 }
 
+/* What query-vfio-cxl says of decoder 0 */
+static void assert_state(CXLMachine *m, const char *state)
+{
+    g_autofree char *text = qtest_hmp(m->qts, "info vfio-cxl");
+
+    if (!strstr(text, state)) {
+        g_error("expected '%s' in: %s", state, text);
+    }
+}
+
 /* Decoder 0 shows nothing and takes no commit; all else goes on */
 static void assert_lost(CXLMachine *m, uint64_t base)
 {
@@ -170,6 +180,7 @@ static void test_gates(gconstpointer data)
     sim(m, "fault", "pwrite-config errno=5 count=1");
     cfg_writew(m, 0x04, 0x6);
     g_assert_false(shows_memory(m, base, 0));
+    assert_state(m, "host-closed");
     cfg_writew(m, 0x04, 0x4);
     cfg_writew(m, 0x04, 0x6);
     g_assert_true(shows_memory(m, base, 0));
@@ -446,6 +457,7 @@ static void test_reset_fails(gconstpointer data)
         qtest_system_reset(m->qts);
         cxl_machine_enumerate(m);
         assert_lost(m, base);
+        assert_state(m, "reset-failed");
     }
     sbr(m);
     assert_lost(m, base);
@@ -553,6 +565,7 @@ static void test_host_decoder_lost(gconstpointer data)
     assert_lost(m, base);
     flr(m);
     assert_lost(m, base);
+    assert_state(m, "host-not-committed");
     g_assert_cmpint(messages(log, text), ==, 1);
 
     sim(m, "set", "hardware-committed=1");
