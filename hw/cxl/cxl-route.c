@@ -294,9 +294,10 @@ CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
     return state;
 }
 
-static void unmap_stale(CXLEndpoint *ep)
+static bool unmap_stale(CXLEndpoint *ep)
 {
     CXLRoute *route = endpoint_route(ep);
+    bool found = false;
 
     for (unsigned n = 0; n < HDM_DECODE_MAX; n++) {
         CXLHDMRange range;
@@ -305,8 +306,10 @@ static void unmap_stale(CXLEndpoint *ep)
             (wanted(ep, n, &range) != route->map[n].fw ||
              memcmp(&range, &route->map[n].range, sizeof(range)))) {
             unmap(ep, route, n);
+            found = true;
         }
     }
+    return found;
 }
 
 static void map_wanted(CXLEndpoint *ep)
@@ -330,8 +333,12 @@ static void map_wanted(CXLEndpoint *ep)
 void cxl_route_update(CXLEndpoint *ep)
 {
     memory_region_transaction_begin();
-    unmap_stale(ep);
-    map_wanted(ep);
+    if (unmap_stale(ep)) {
+        /* Another endpoint may have waited for the range */
+        cxl_route_update_all();
+    } else {
+        map_wanted(ep);
+    }
     memory_region_transaction_commit();
 }
 
