@@ -8,53 +8,6 @@
 #include "qemu/units.h"
 #include "vfio-cxl-maps.h"
 
-#define HOST2 "0000:c2:00.0"
-#define HOST3 "0000:c3:00.0"
-
-/* A second root port, at address 1 of the bridge */
-#define SECOND_PORT \
-    " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=1,addr=1"
-
-static uint64_t ram(void)
-{
-    return strcmp(qtest_get_arch(), "aarch64") ? 0x100000 : 0x40100000;
-}
-
-/* The device whose registers are at @regs copies; returns the status */
-static uint32_t dma(CXLMachine *m, uint64_t regs, uint64_t src, uint64_t dst,
-                    uint32_t flags)
-{
-    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_SRC, src);
-    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_DST, dst);
-    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_LEN, 64);
-    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_CTRL,
-                 VFIO_SIM_DMA_START | flags);
-    return qtest_readl(m->qts, regs + VFIO_SIM_REG_DMA_STATUS);
-}
-
-/*
- * Does a device reach what the guest has at @gpa? Tried in both directions;
- * if not, both have to fault.
- */
-static bool dma_reaches(CXLMachine *m, uint64_t regs, uint64_t gpa)
-{
-    uint64_t value = (uint64_t)g_test_rand_int() << 32 | g_test_rand_int();
-    uint64_t fault = regs + VFIO_SIM_REG_DMA_FAULT_ADDR;
-
-    qtest_writeq(m->qts, ram(), value);
-    if (dma(m, regs, ram(), gpa, 0) != VFIO_SIM_DMA_DONE) {
-        g_assert_cmphex(qtest_readq(m->qts, fault), ==, gpa);
-        g_assert_cmphex(dma(m, regs, gpa, ram(), 0), ==, VFIO_SIM_DMA_FAULT);
-        g_assert_cmphex(qtest_readq(m->qts, fault), ==, gpa);
-        return false;
-    }
-    g_assert_cmphex(qtest_readq(m->qts, gpa), ==, value);
-    qtest_writeq(m->qts, gpa, ~value);
-    g_assert_cmphex(dma(m, regs, gpa, ram(), 0), ==, VFIO_SIM_DMA_DONE);
-    g_assert_cmphex(qtest_readq(m->qts, ram()), ==, ~value);
-    return true;
-}
-
 /* Does this kernel let this backend map device memory? */
 static bool maps_memory(gconstpointer data)
 {
@@ -66,15 +19,15 @@ static void test_dma(gconstpointer data)
     CXLMachine *m = mode_start(data, "", "");
     uint64_t local = hdm_base(m, 0) + 0x10000;
 
-    qtest_writeq(m->qts, ram(), 0x0123456789abcdef);
-    g_assert_cmphex(dma(m, m->bar2, ram(), 0x10000, VFIO_SIM_DMA_DST_LOCAL),
+    qtest_writeq(m->qts, guest_ram(), 0x0123456789abcdef);
+    g_assert_cmphex(dma_copy(m, m->bar2, guest_ram(), 0x10000, VFIO_SIM_DMA_DST_LOCAL),
                     ==, VFIO_SIM_DMA_DONE);
     g_assert_cmphex(qtest_readq(m->qts, local), ==, 0x0123456789abcdef);
     qtest_writeq(m->qts, local, 0xfedcba9876543210);
-    g_assert_cmphex(dma(m, m->bar2, 0x10000, ram(), VFIO_SIM_DMA_SRC_LOCAL),
+    g_assert_cmphex(dma_copy(m, m->bar2, 0x10000, guest_ram(), VFIO_SIM_DMA_SRC_LOCAL),
                     ==, VFIO_SIM_DMA_DONE);
-    g_assert_cmphex(qtest_readq(m->qts, ram()), ==, 0xfedcba9876543210);
-    g_assert_true(dma_reaches(m, m->bar2, ram() + 0x2000));
+    g_assert_cmphex(qtest_readq(m->qts, guest_ram()), ==, 0xfedcba9876543210);
+    g_assert_true(dma_reaches(m, m->bar2, guest_ram() + 0x2000));
     g_assert_false(dma_reaches(m, m->bar2, 0x7ffffff0000));
     cxl_machine_stop(m);
 }
@@ -204,6 +157,165 @@ static void test_life(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* A reset that fails leaves nothing mapped, until one works */
+static void test_reset_fails(gconstpointer data)
+{
+    bool v5 = mode_is_kernel(data, "v5");
+    CXLMachine *m = mode_start(data, "", "");
+    DMAMaps *maps = dma_maps_new(m, data, 1);
+    uint64_t at = hdm_base(m, 0);
+
+    check(maps, data, at, M256, 0);
+    qobject_unref(vfio_sim_command(m->sim, v5 ?
+                                   "fault " VFIO_CXL_HOST " cxl-reset errno=5"
+                                   : "set " VFIO_CXL_HOST
+                                   " hardware-committed=0"));
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    check(maps, data, at, 0, 0);
+    function_level_reset(m);
+    check(maps, data, at, 0, 0);
+    qobject_unref(vfio_sim_command(m->sim, v5 ?
+                                   "fault " VFIO_CXL_HOST " clear"
+                                   : "set " VFIO_CXL_HOST
+                                   " hardware-committed=1"));
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    g_assert_cmphex(hdm_base(m, 0), ==, at);
+    check(maps, data, at, M256, 0);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    dma_maps_free(maps);
+    cxl_machine_stop(m);
+}
+
+/*
+ * With TCG, harmless memory takes the place of what may not be touched. It
+ * must never be mapped for DMA. A vCPU that does not run is enough.
+ */
+static void test_scratch(gconstpointer data)
+{
+    VFIOSim *sim = mode_sim(data, "");
+    CXLMachine *m = cxl_machine_start(sim, CXL_BRIDGE CXL_WINDOW
+                                      " -accel tcg -S", mode_is_iommufd(data),
+                                      ",x-cxl-commit=guest");
+    DMAMaps *maps = dma_maps_new(m, data, 1);
+    uint64_t at = ROUND_UP(m->window, GiB);
+
+    hdm_enable(m);
+    check(maps, data, at, 0, 0);
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(hdm_commit(m, at, M256));
+        check(maps, data, at, M256, 0);
+        set_mem_enable(m, false);
+        check(maps, data, at, 0, 0);
+        set_mem_enable(m, true);
+        check(maps, data, at, M256, 0);
+        cfg_writew(m, 0x04, 0x4);
+        maps->bars = false;
+        check(maps, data, at, 0, 0);
+        cfg_writew(m, 0x04, 0x6);
+        maps->bars = true;
+        check(maps, data, at, M256, 0);
+        function_level_reset(m);
+        check(maps, data, at, M256, 0);
+        decommit(m);
+        check(maps, data, at, 0, 0);
+    }
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    dma_maps_free(maps);
+    cxl_machine_stop(m);
+}
+
+/*
+ * How an IOAS gets the memory: a dma-buf first, then by address
+ */
+static void by_address(gconstpointer data, const char *options, bool dma_buf)
+{
+    g_autofree char *all = g_strdup_printf("--set='" VFIO_CXL_HOST
+                                           " pfnmap=1' %s", options);
+    CXLMachine *m = mode_start(data, all, ",x-cxl-commit=guest");
+    DMAMaps *maps = dma_maps_new(m, data, 1);
+    uint64_t at = ROUND_UP(m->window, GiB);
+    const CXLMapped memory[] = { { at, M256, 0 }, { } };
+
+    maps->pfnmap = true;
+    maps->dma_buf = dma_buf;
+    dma_maps_check(maps, NULL);
+    hdm_enable(m);
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(hdm_commit(m, at, M256));
+        dma_maps_check(maps, memory);
+        g_assert_true(dma_reaches(m, m->bar2, at));
+        decommit(m);
+        dma_maps_check(maps, NULL);
+        g_assert_false(dma_reaches(m, m->bar2, at));
+    }
+    dma_maps_free(maps);
+    cxl_machine_stop(m);
+}
+
+static void test_by_address(gconstpointer data)
+{
+    bool v5 = mode_is_kernel(data, "v5");
+
+    by_address(data, "", v5);
+    if (v5) {
+        by_address(data, "--fault='" VFIO_CXL_HOST " device_feature errno=25'",
+                   false);
+        by_address(data, "--fault='" VFIO_CXL_HOST " ioas_map_file errno=95'",
+                   false);
+    }
+}
+
+static unsigned count(const char *text, const char *what)
+{
+    unsigned n = 0;
+
+    while ((text = strstr(text, what))) {
+        text += strlen(what);
+        n++;
+    }
+    return n;
+}
+
+/* Where the memory cannot be mapped for DMA the guest has it all the same */
+static void test_no_dma(gconstpointer data)
+{
+    bool can = maps_memory(data);
+    VFIOSim *sim = mode_sim(data, "");
+    g_autofree char *log = g_build_filename(sim->dir, "stderr", NULL);
+    g_autofree char *options = g_strdup_printf(CXL_BRIDGE CXL_WINDOW " 2>%s",
+                                               log);
+    CXLMachine *m = cxl_machine_start(sim, options, mode_is_iommufd(data),
+                                      ",x-cxl-commit=guest");
+    DMAMaps *maps = dma_maps_new(m, data, 1);
+    uint64_t at = ROUND_UP(m->window, GiB);
+    const CXLMapped memory[] = { { at, M256, 0 }, { } };
+    g_autofree char *said = NULL;
+
+    hdm_enable(m);
+    for (int i = 0; i < 3; i++) {
+        if (can && i < 2) {
+            qobject_unref(vfio_sim_command(sim, mode_is_iommufd(data) ?
+                "fault " VFIO_CXL_HOST " device_feature errno=95 count=1" :
+                "fault " VFIO_CXL_HOST " map_dma errno=28 count=1"));
+        }
+        g_assert_true(hdm_commit(m, at, M256));
+        dma_maps_check(maps, can && i == 2 ? memory : NULL);
+        g_assert_true(shows_memory(m, at, 0));
+        g_assert_true(dma_reaches(m, m->bar2, at) == (can && i == 2));
+        decommit(m);
+        dma_maps_check(maps, NULL);
+    }
+    dma_maps_free(maps);
+    g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+    g_assert_cmpuint(count(said, "ATS and peer access to device memory will "
+                           "not work"), ==, 1);
+    g_assert_cmpuint(count(said, "for DMA (dma-buf: "), ==,
+                     mode_is_iommufd(data));
+    cxl_machine_stop(m);
+}
+
 /* Enabling MSI-X with only a high vector unmasked crashed QEMU 10.2.2 */
 static void test_msix_high_vector(gconstpointer data)
 {
@@ -211,16 +323,16 @@ static void test_msix_high_vector(gconstpointer data)
     uint64_t entry = m->bar2 + VFIO_SIM_MSIX_TABLE + 2 * 16;
     unsigned msix = cfg_find_cap(m, 0x11);
 
-    qtest_writel(m->qts, entry, ram());
+    qtest_writel(m->qts, entry, guest_ram());
     qtest_writel(m->qts, entry + 4, 0);
     qtest_writel(m->qts, entry + 8, 0x55);
     qtest_writel(m->qts, entry + 12, 0);
     cfg_writew(m, msix + 2, 0x8000);
     qtest_writel(m->qts, m->bar2 + VFIO_SIM_REG_DOORBELL, 2);
-    for (int i = 0; i < 1000 && !qtest_readl(m->qts, ram()); i++) {
+    for (int i = 0; i < 1000 && !qtest_readl(m->qts, guest_ram()); i++) {
         g_usleep(1000);
     }
-    g_assert_cmphex(qtest_readl(m->qts, ram()), ==, 0x55);
+    g_assert_cmphex(qtest_readl(m->qts, guest_ram()), ==, 0x55);
     cfg_writew(m, msix + 2, 0);
     cxl_machine_stop(m);
 }
@@ -235,6 +347,8 @@ static void test_no_change_process(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", NULL };
+
 int main(int argc, char **argv)
 {
     static const VFIOCXLMode iommufd = { "v2-reset", true };
@@ -244,6 +358,17 @@ int main(int argc, char **argv)
     vfio_cxl_add("dma", vfio_cxl_kernels, test_dma);
     vfio_cxl_add("maps-decoder", vfio_cxl_kernels, test_decoder);
     vfio_cxl_add("maps-life", vfio_cxl_kernels, test_life);
+    vfio_cxl_add("maps-reset-fails", rereads, test_reset_fails);
+    vfio_cxl_add("maps-scratch", vfio_cxl_kernels, test_scratch);
+    vfio_cxl_add("no-dma", vfio_cxl_kernels, test_no_dma);
+    for (int i = 0; vfio_cxl_kernels[i]; i++) {
+        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/iommufd/by-address",
+                                                vfio_cxl_kernels[i]);
+        VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
+
+        *mode = (VFIOCXLMode) { vfio_cxl_kernels[i], true };
+        qtest_add_data_func_full(path, mode, test_by_address, g_free);
+    }
     vfio_cxl_add("msix-high-vector", vfio_cxl_kernels, test_msix_high_vector);
     qtest_add_data_func("vfio-cxl/v2-reset/iommufd/no-change-process",
                         &iommufd, test_no_change_process);

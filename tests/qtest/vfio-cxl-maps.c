@@ -274,3 +274,38 @@ void dma_maps_check(DMAMaps *maps, const CXLMapped *memory)
         }
     }
 }
+
+uint64_t guest_ram(void)
+{
+    return strcmp(qtest_get_arch(), "aarch64") ? 0x100000 : 0x40100000;
+}
+
+uint32_t dma_copy(CXLMachine *m, uint64_t regs, uint64_t src, uint64_t dst,
+                  uint32_t flags)
+{
+    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_SRC, src);
+    qtest_writeq(m->qts, regs + VFIO_SIM_REG_DMA_DST, dst);
+    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_LEN, 64);
+    qtest_writel(m->qts, regs + VFIO_SIM_REG_DMA_CTRL,
+                 VFIO_SIM_DMA_START | flags);
+    return qtest_readl(m->qts, regs + VFIO_SIM_REG_DMA_STATUS);
+}
+
+bool dma_reaches(CXLMachine *m, uint64_t regs, uint64_t gpa)
+{
+    uint64_t value = (uint64_t)g_test_rand_int() << 32 | g_test_rand_int();
+    uint64_t fault = regs + VFIO_SIM_REG_DMA_FAULT_ADDR;
+
+    qtest_writeq(m->qts, guest_ram(), value);
+    if (dma_copy(m, regs, guest_ram(), gpa, 0) != VFIO_SIM_DMA_DONE) {
+        g_assert_cmphex(qtest_readq(m->qts, fault), ==, gpa);
+        g_assert_cmphex(dma_copy(m, regs, gpa, guest_ram(), 0), ==, VFIO_SIM_DMA_FAULT);
+        g_assert_cmphex(qtest_readq(m->qts, fault), ==, gpa);
+        return false;
+    }
+    g_assert_cmphex(qtest_readq(m->qts, gpa), ==, value);
+    qtest_writeq(m->qts, gpa, ~value);
+    g_assert_cmphex(dma_copy(m, regs, gpa, guest_ram(), 0), ==, VFIO_SIM_DMA_DONE);
+    g_assert_cmphex(qtest_readq(m->qts, guest_ram()), ==, ~value);
+    return true;
+}

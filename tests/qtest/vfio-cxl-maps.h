@@ -66,4 +66,30 @@ void dma_maps_check(DMAMaps *maps, const CXLMapped *memory);
  */
 GPtrArray *dma_maps_others(CXLMachine *m, const char *host, unsigned space);
 
+/* An address in RAM that nobody uses; the 64 KiB from there are free */
+uint64_t guest_ram(void);
+
+/**
+ * dma_copy() - Let a device copy 64 bytes
+ * @m: the machine
+ * @regs: where the device's registers are
+ * @src: from
+ * @dst: to
+ * @flags: VFIO_SIM_DMA_SRC_LOCAL, VFIO_SIM_DMA_DST_LOCAL
+ *
+ * Returns: the status that the device shows then
+ */
+uint32_t dma_copy(CXLMachine *m, uint64_t regs, uint64_t src, uint64_t dst,
+                  uint32_t flags);
+
+/**
+ * dma_reaches() - Does a device reach what the guest has at an address?
+ * @m: the machine
+ * @regs: where the device's registers are
+ * @gpa: the address
+ *
+ * Tried in both directions. If it does not, both have to fault, at @gpa.
+ */
+bool dma_reaches(CXLMachine *m, uint64_t regs, uint64_t gpa);
+
 #endif /* VFIO_CXL_MAPS_H */
