@@ -20,12 +20,12 @@ static void test_dma(gconstpointer data)
     uint64_t local = hdm_base(m, 0) + 0x10000;
 
     qtest_writeq(m->qts, guest_ram(), 0x0123456789abcdef);
-    g_assert_cmphex(dma_copy(m, m->bar2, guest_ram(), 0x10000, VFIO_SIM_DMA_DST_LOCAL),
-                    ==, VFIO_SIM_DMA_DONE);
+    g_assert_cmphex(dma_copy(m, m->bar2, guest_ram(), 0x10000,
+                             VFIO_SIM_DMA_DST_LOCAL), ==, VFIO_SIM_DMA_DONE);
     g_assert_cmphex(qtest_readq(m->qts, local), ==, 0x0123456789abcdef);
     qtest_writeq(m->qts, local, 0xfedcba9876543210);
-    g_assert_cmphex(dma_copy(m, m->bar2, 0x10000, guest_ram(), VFIO_SIM_DMA_SRC_LOCAL),
-                    ==, VFIO_SIM_DMA_DONE);
+    g_assert_cmphex(dma_copy(m, m->bar2, 0x10000, guest_ram(),
+                             VFIO_SIM_DMA_SRC_LOCAL), ==, VFIO_SIM_DMA_DONE);
     g_assert_cmphex(qtest_readq(m->qts, guest_ram()), ==, 0xfedcba9876543210);
     g_assert_true(dma_reaches(m, m->bar2, guest_ram() + 0x2000));
     g_assert_false(dma_reaches(m, m->bar2, 0x7ffffff0000));
@@ -362,7 +362,8 @@ int main(int argc, char **argv)
     vfio_cxl_add("maps-scratch", vfio_cxl_kernels, test_scratch);
     vfio_cxl_add("no-dma", vfio_cxl_kernels, test_no_dma);
     for (int i = 0; vfio_cxl_kernels[i]; i++) {
-        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/iommufd/by-address",
+        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/iommufd/"
+                                                "by-address",
                                                 vfio_cxl_kernels[i]);
         VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
 

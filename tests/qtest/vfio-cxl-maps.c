@@ -299,13 +299,15 @@ bool dma_reaches(CXLMachine *m, uint64_t regs, uint64_t gpa)
     qtest_writeq(m->qts, guest_ram(), value);
     if (dma_copy(m, regs, guest_ram(), gpa, 0) != VFIO_SIM_DMA_DONE) {
         g_assert_cmphex(qtest_readq(m->qts, fault), ==, gpa);
-        g_assert_cmphex(dma_copy(m, regs, gpa, guest_ram(), 0), ==, VFIO_SIM_DMA_FAULT);
+        g_assert_cmphex(dma_copy(m, regs, gpa, guest_ram(), 0), ==,
+                        VFIO_SIM_DMA_FAULT);
         g_assert_cmphex(qtest_readq(m->qts, fault), ==, gpa);
         return false;
     }
     g_assert_cmphex(qtest_readq(m->qts, gpa), ==, value);
     qtest_writeq(m->qts, gpa, ~value);
-    g_assert_cmphex(dma_copy(m, regs, gpa, guest_ram(), 0), ==, VFIO_SIM_DMA_DONE);
+    g_assert_cmphex(dma_copy(m, regs, gpa, guest_ram(), 0), ==,
+                    VFIO_SIM_DMA_DONE);
     g_assert_cmphex(qtest_readq(m->qts, guest_ram()), ==, ~value);
     return true;
 }
