@@ -59,6 +59,8 @@ static void config_line(SimConfig *cfg, char *key, const char *value)
         snprintf(cfg->decoder, sizeof(cfg->decoder), "%s", value);
     } else if (!strcmp(key, "topology")) {
         cfg->topology = value[0];
+    } else if (!strcmp(key, "raise-memlock")) {
+        cfg->raise_memlock = number;
     } else if (!strcmp(key, "fault") && cfg->num_faults < SIM_MAX_SPECS) {
         cfg->faults[cfg->num_faults++] = strdup(value);
     } else if (!strcmp(key, "set") && cfg->num_knobs < SIM_MAX_SPECS) {
@@ -123,9 +125,10 @@ int sim_config_save(const SimConfig *cfg)
         return -errno;
     }
     fprintf(f, "id=%s\nkernel=%s\niova=%s\ndevices=%u\nmemory=%llu\n"
-            "topology=%c\ndecoders=%u\ndecoder=%s\n", cfg->id, cfg->kernel,
-            cfg->iova, cfg->devices, (unsigned long long)cfg->memory,
-            cfg->topology, cfg->decoders, cfg->decoder);
+            "topology=%c\ndecoders=%u\ndecoder=%s\nraise-memlock=%d\n",
+            cfg->id, cfg->kernel, cfg->iova, cfg->devices,
+            (unsigned long long)cfg->memory,
+            cfg->topology, cfg->decoders, cfg->decoder, cfg->raise_memlock);
     for (i = 0; i < cfg->devices; i++) {
         fprintf(f, "memory-file.%u=%s\n", i, cfg->memory_file[i]);
     }

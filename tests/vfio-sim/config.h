@@ -33,6 +33,7 @@ typedef struct SimConfig {
     unsigned decoders;
     char decoder[16];               /* how the firmware has left the first */
     char topology;
+    bool raise_memlock;             /* RLIMIT_MEMLOCK, as with privileges */
     char memory_file[SIM_MAX_DEVICES][SIM_PATH_MAX];
     char *faults[SIM_MAX_SPECS];
     unsigned num_faults;

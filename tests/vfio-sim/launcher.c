@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "launcher.h"
 #include "mangle.h"
 #include "vfio-sim-regs.h"
 
@@ -73,6 +74,8 @@ static const char help[] =
 "                       lists them\n"
 "  --iova=x86|arm       the host's IOVA ranges: which interrupt window they\n"
 "                       leave out (default x86)\n"
+"  --raise-memlock      let programs raise the limit of locked memory, as a\n"
+"                       manager of VMs that has privileges can\n"
 "  --fault=SPEC         as the control command \"fault\", from the start\n"
 "  --set=SPEC           as the control command \"set\", from the start\n"
 "\n"
@@ -115,8 +118,7 @@ static const char help[] =
 "Exit status: COMMAND's, 128 + N if signal N ended it, 2 on wrong usage, 126\n"
 "if COMMAND cannot be run and 127 if it is not found.\n";
 
-static void __attribute__((format(printf, 1, 2), noreturn)) die(const char *fmt,
-                                                               ...)
+void die(const char *fmt, ...)
 {
     va_list ap;
 
@@ -211,101 +213,6 @@ static void check_specs(void)
     }
 }
 
-static void make_dir(const char *path)
-{
-    char copy[SIM_PATH_MAX + 128];
-    char *p;
-
-    snprintf(copy, sizeof(copy), "%s", path);
-    for (p = copy + 1; ; p++) {
-        if (*p == '/' || !*p) {
-            char c = *p;
-
-            *p = '\0';
-            if (mkdir(copy, 0700) < 0 && errno != EEXIST) {
-                die("cannot make the directory %s: %s", copy, strerror(errno));
-            }
-            *p = c;
-            if (!c) {
-                return;
-            }
-        }
-    }
-}
-
-static void __attribute__((format(printf, 3, 4))) make_file(const char *dir,
-                                                            const char *name,
-                                                            const char *fmt,
-                                                            ...)
-{
-    char path[SIM_PATH_MAX + 256];
-    va_list ap;
-    FILE *f;
-
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    f = fopen(path, "we");
-    if (!f) {
-        die("cannot write %s: %s", path, strerror(errno));
-    }
-    va_start(ap, fmt);
-    vfprintf(f, fmt, ap);
-    va_end(ap);
-    fclose(f);
-}
-
-static void make_link(const char *target, const char *dir, const char *name)
-{
-    char path[SIM_PATH_MAX + 256];
-
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    if (symlink(target, path) < 0 && errno != EEXIST) {
-        die("cannot make the link %s: %s", path, strerror(errno));
-    }
-}
-
-/* What a VMM or a management program looks up in sysfs */
-static void make_sysfs(unsigned index)
-{
-    char host[16], dir[SIM_PATH_MAX + 128], target[128], name[32];
-    unsigned group = SIM_FIRST_GROUP + index;
-
-    sim_config_host(index, host, sizeof(host));
-    snprintf(dir, sizeof(dir), "%s/sys/kernel/iommu_groups/%u/devices",
-             config.dir, group);
-    make_dir(dir);
-    snprintf(target, sizeof(target), "../../../../devices/pci0000:c0/%s", host);
-    make_link(target, dir, host);
-    snprintf(dir, sizeof(dir), "%s/sys/bus/pci/drivers/vfio-pci", config.dir);
-    make_dir(dir);
-    snprintf(dir, sizeof(dir), "%s/sys/bus/pci/devices", config.dir);
-    make_dir(dir);
-    snprintf(target, sizeof(target), "../../../devices/pci0000:c0/%s", host);
-    make_link(target, dir, host);
-
-    snprintf(dir, sizeof(dir), "%s/sys/devices/pci0000:c0/%s", config.dir,
-             host);
-    make_dir(dir);
-    make_file(dir, "vendor", "0x%04x\n", VFIO_SIM_VENDOR_ID);
-    make_file(dir, "device", "0x%04x\n", VFIO_SIM_DEVICE_ID);
-    make_file(dir, "class", "0x%04x00\n", VFIO_SIM_CLASS);
-    make_file(dir, "revision", "0x01\n");
-    make_file(dir, "subsystem_vendor", "0x%04x\n", VFIO_SIM_VENDOR_ID);
-    make_file(dir, "subsystem_device", "0x1100\n");
-    make_file(dir, "numa_node", "-1\n");
-    make_file(dir, "reset_method", "flr cxl_reset bus\n");
-    snprintf(target, sizeof(target), "../../../kernel/iommu_groups/%u", group);
-    make_link(target, dir, "iommu_group");
-    make_link("../../../bus/pci", dir, "subsystem");
-    if (!sim_config_bound(&config)) {
-        return;
-    }
-    make_link("../../../bus/pci/drivers/vfio-pci", dir, "driver");
-    snprintf(name, sizeof(name), "/vfio-dev/vfio%u", index);
-    strncat(dir, name, sizeof(dir) - strlen(dir) - 1);
-    make_dir(dir);
-    make_file(dir, "dev", "%d:%u\n", SIM_CDEV_MAJOR, index);
-}
-
 static void make_memory(unsigned index)
 {
     char *path = config.memory_file[index];
@@ -398,8 +305,9 @@ static void make_state(void)
     make_id();
     for (i = 0; i < config.devices; i++) {
         make_memory(i);
-        make_sysfs(i);
+        make_sysfs(&config, i);
     }
+    make_host_sysfs(&config);
     if (sim_config_save(&config) < 0) {
         die("cannot write %s/config: %s", config.dir, strerror(errno));
     }
@@ -836,7 +744,7 @@ int main(int argc, char **argv)
         OPT_KERNEL = 256, OPT_DEVICES, OPT_MEMORY, OPT_MEMORY_FILE,
         OPT_TOPOLOGY, OPT_IOVA, OPT_FAULT, OPT_SET, OPT_STATE_DIR, OPT_PREPARE,
         OPT_CONTROL, OPT_PRELOAD, OPT_DECODERS, OPT_DECODER, OPT_GEOMETRY_ID,
-        OPT_GEOMETRY_FORM, OPT_MANGLE,
+        OPT_GEOMETRY_FORM, OPT_MANGLE, OPT_RAISE_MEMLOCK,
     };
     static const struct option options[] = {
         { "kernel", required_argument, NULL, OPT_KERNEL },
@@ -850,6 +758,7 @@ int main(int argc, char **argv)
         { "geometry-form", required_argument, NULL, OPT_GEOMETRY_FORM },
         { "mangle", required_argument, NULL, OPT_MANGLE },
         { "iova", required_argument, NULL, OPT_IOVA },
+        { "raise-memlock", no_argument, NULL, OPT_RAISE_MEMLOCK },
         { "fault", required_argument, NULL, OPT_FAULT },
         { "set", required_argument, NULL, OPT_SET },
         { "state-dir", required_argument, NULL, OPT_STATE_DIR },
@@ -919,6 +828,9 @@ int main(int argc, char **argv)
                 die("--iova=%s must be x86 or arm", optarg);
             }
             strcpy(config.iova, optarg);
+            break;
+        case OPT_RAISE_MEMLOCK:
+            config.raise_memlock = true;
             break;
         case OPT_FAULT:
             add_spec(config.faults, &config.num_faults, optarg);

@@ -101,11 +101,34 @@ int sim_path_open(const char *path, int flags)
     return ret;
 }
 
-/* Only what belongs to a device of ours, never a directory that all share */
+/* Directories in which the launcher has put ours beside the machine's */
+static bool sysfs_merged(const char *path)
+{
+    static const char *const dirs[] = {
+        "/sys/kernel/iommu_groups",
+        "/sys/bus/pci/devices",
+        "/sys/bus/pci/drivers/vfio-pci",
+    };
+    unsigned i;
+
+    for (i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+        size_t n = strlen(dirs[i]);
+
+        if (!strncmp(path, dirs[i], n) && !path[n + strspn(path + n, "/")]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Otherwise only what belongs to a device of ours */
 static bool sysfs_ours(const char *path)
 {
     unsigned i;
 
+    if (sysfs_merged(path)) {
+        return true;
+    }
     for (i = 0; i < sim_config()->devices; i++) {
         char name[40];
 
@@ -124,6 +147,33 @@ static bool sysfs_ours(const char *path)
     return false;
 }
 
+/* A device's "config" shows what the hardware has at the moment */
+static void fill_config(const char *path, const char *real)
+{
+    const char *name = strrchr(path, '/');
+    SimDevice *dev = NULL;
+    unsigned i;
+    int fd;
+
+    if (strcmp(name, "/config")) {
+        return;
+    }
+    for (i = 0; i < sim_config()->devices && !dev; i++) {
+        size_t n = strlen(sim_device(i)->host);
+
+        if (name - path > n && !strncmp(name - n, sim_device(i)->host, n)) {
+            dev = sim_device(i);
+        }
+    }
+    sim_lock();
+    fd = dev && sim_state_attach(dev) == 0 ? sys_open(real, O_WRONLY, 0) : -1;
+    if (fd >= 0) {
+        sys_pwrite(fd, dev->st->hw, SIM_CONFIG_SIZE, 0);
+        sys_close(fd);
+    }
+    sim_unlock();
+}
+
 bool sim_path_sysfs(const char *path, char *buf, size_t size)
 {
     int save = errno;
@@ -136,6 +186,9 @@ bool sim_path_sysfs(const char *path, char *buf, size_t size)
     }
     ok = syscall(SYS_faccessat, AT_FDCWD, buf, F_OK) == 0 ||
          syscall(SYS_readlinkat, AT_FDCWD, buf, (char[1]) { 0 }, 1L) >= 0;
+    if (ok) {
+        fill_config(path, buf);
+    }
     errno = save;
     return ok;
 }

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -771,3 +772,46 @@ ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
     }
     return ret;
 }
+
+/*
+ * A manager of VMs runs with privileges and raises the limit of locked memory
+ * for its VMM. Nothing is locked here, so nothing is lost when it cannot.
+ */
+static int limit_set(int ret, int resource, const void *limit)
+{
+    if (ret < 0 && errno == EPERM && resource == RLIMIT_MEMLOCK && limit &&
+        sim_ready() && sim_config()->raise_memlock) {
+        return 0;
+    }
+    return ret;
+}
+
+#define WRAP_SETRLIMIT(name) \
+int wrap_##name(int resource, const struct rlimit *limit) \
+{ \
+    NEXT(name, int, int, const struct rlimit *); \
+    \
+    return limit_set(next(resource, limit), resource, limit); \
+}
+
+/* struct rlimit and struct rlimit64 are the same on 64-bit hosts */
+EXPORT(int, setrlimit, int resource, const struct rlimit *limit);
+WRAP_SETRLIMIT(setrlimit)
+EXPORT(int, setrlimit64, int resource, const struct rlimit *limit);
+WRAP_SETRLIMIT(setrlimit64)
+
+#define WRAP_PRLIMIT(name) \
+int wrap_##name(pid_t pid, int resource, const struct rlimit *limit, \
+                struct rlimit *old) \
+{ \
+    NEXT(name, int, pid_t, int, const struct rlimit *, struct rlimit *); \
+    \
+    return limit_set(next(pid, resource, limit, old), resource, limit); \
+}
+
+EXPORT(int, prlimit, pid_t pid, int resource, const struct rlimit *limit,
+       struct rlimit *old);
+WRAP_PRLIMIT(prlimit)
+EXPORT(int, prlimit64, pid_t pid, int resource, const struct rlimit *limit,
+       struct rlimit *old);
+WRAP_PRLIMIT(prlimit64)

@@ -19,6 +19,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -378,6 +379,45 @@ static int run_child(const char *name, int arg)
 }
 
 /* --- cases ---------------------------------------------------------------- */
+
+/* In a directory that lists the machine's own as well */
+static void listed(const char *path, const char *name)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *entry;
+    bool found = false;
+
+    g_assert_nonnull(dir);
+    while ((entry = g_dir_read_name(dir))) {
+        found |= !strcmp(entry, name);
+    }
+    g_assert_true(found);
+}
+
+/* What a manager of VMs looks for before it hands the device to one */
+static void test_manager(void)
+{
+    struct rlimit limit = { .rlim_cur = 1ull << 40, .rlim_max = 1ull << 40 };
+    g_autofree char *driver = g_file_read_link(SYS "/driver", NULL);
+    g_autofree char *config = NULL;
+    gsize size;
+    int fd;
+
+    listed("/sys/kernel/iommu_groups", "1");
+    listed("/sys/kernel/iommu_groups/1/devices/", HOST0);
+    listed("/sys/bus/pci/devices/", HOST0);
+    listed("/sys/bus/pci/drivers/vfio-pci", HOST0);
+    g_assert_true(g_str_has_suffix(driver, "/drivers/vfio-pci"));
+    g_assert_true(g_file_get_contents(SYS "/config", &config, &size, NULL));
+    g_assert_cmpuint(size, ==, 4096);
+    g_assert_cmphex((uint8_t)config[0] | (uint8_t)config[1] << 8, ==,
+                    VFIO_SIM_VENDOR_ID);
+    fd = open(SYS "/config", O_RDONLY);
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    ok(setrlimit(RLIMIT_MEMLOCK, &limit));
+    ok(prlimit(getpid(), RLIMIT_MEMLOCK, &limit, NULL));
+}
 
 static void test_sysfs(void)
 {
@@ -1664,6 +1704,8 @@ typedef struct Case {
 
 static const Case cases[] = {
     { .path = "sysfs", .fn = test_sysfs },
+    { .path = "manager", .fn = test_manager,
+      .options = { "--raise-memlock" } },
     { .path = "inert", .fn = test_inert },
     { .path = "legacy", .fn = test_legacy },
     { .path = "iommufd", .fn = test_iommufd },

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Check whether a host can pass CXL Type-2 devices to a guest, and print the
+QEMU command line or the libvirt XML that does so.
+
+Each device gets a host bridge, a root port and a fixed memory window of its
+own, large enough for its memory.
+
+The devices must be bound to vfio-pci and not be in use. Like every user of
+VFIO, this program resets a device when it looks at it.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, List, Optional, TextIO
+
+from vfio_cxl import host, libvirt, plan
+
+QEMU = {'q35': 'qemu-system-x86_64', 'virt': 'qemu-system-aarch64'}
+
+EPILOG = """\
+Each line of the report begins with a verdict: ok; note, which is only said;
+warn, which works but not well; FAIL, which does not work.
+
+Without --json, --command, --libvirt and --check the report is followed by the
+command line. With --command and --libvirt the report goes to standard error.
+
+Exit status: 0 if nothing FAILs, 1 if something does, 2 on wrong usage.
+
+examples:
+  vfio-cxl-host.py                     all devices that vfio drivers have
+  vfio-cxl-host.py c1:00.0             check it, print a command line
+  vfio-cxl-host.py --libvirt c1:00.0   print a domain for "virsh define"
+  virsh dumpxml vm | vfio-cxl-host.py --libvirt --domain - c1:00.0 > new.xml
+                                       add the device to a domain
+  vfio-sim --memory=4G -- vfio-cxl-host.py c1:00.0
+                                       without hardware
+"""
+
+
+def size(text: str) -> int:
+    """A size with a unit; in MiB without one, as QEMU's -m."""
+    match = re.fullmatch(r'(\d+)([MGT]?)', text.upper())
+    if not match or not int(match.group(1)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size; give a "
+                                         'number with M, G or T')
+    return int(match.group(1)) << {'T': 40, 'G': 30}.get(match.group(2), 20)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('address', nargs='*', metavar='ADDRESS',
+                        help='PCI address of a device, [DOMAIN:]BUS:SLOT.'
+                        'FUNCTION; without one, all that a vfio driver has')
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--check', action='store_true',
+                      help='print only the report')
+    what.add_argument('--command', action='store_true',
+                      help='print only the command line')
+    what.add_argument('--libvirt', action='store_true',
+                      help='print the XML of a libvirt domain')
+    what.add_argument('--json', action='store_true',
+                      help='print all of it as one JSON object')
+    parser.add_argument('--machine', choices=sorted(QEMU),
+                        help='machine of the guest (default: the one of this '
+                        "host's architecture)")
+    parser.add_argument('--memory', type=size, default=8 << 30, metavar='SIZE',
+                        help="the guest's RAM (default 8G; of a --domain: "
+                        'what that has)')
+    parser.add_argument('--window', type=size, metavar='SIZE',
+                        help='size of each window, a multiple of 256M '
+                        "(default: the device's memory, and from 1G up one "
+                        'more, to align it)')
+    parser.add_argument('--accel', choices=('kvm', 'tcg'),
+                        help='accelerator (default: kvm where it works)')
+    parser.add_argument('--iommufd', action='store_true',
+                        help='use iommufd instead of the legacy container')
+    parser.add_argument('--qemu', metavar='PATH',
+                        help='program to run (default: qemu-system-ARCH)')
+    parser.add_argument('--domain', metavar='FILE',
+                        help='with --libvirt: add the devices to the domain '
+                        'in this file (-: standard input)')
+    parser.add_argument('--managed', action='store_true',
+                        help='with --libvirt: libvirt binds the device to '
+                        'vfio-pci and back (hostdev managed=yes)')
+    args = parser.parse_args()
+    if (args.domain or args.managed) and not args.libvirt:
+        parser.error('--domain and --managed need --libvirt')
+    if args.window and args.window % plan.WINDOW_UNIT:
+        parser.error('--window must be a multiple of 256M')
+    addresses = [host.full_address(text) for text in args.address]
+    for given, address in zip(args.address, addresses):
+        if address is None:
+            parser.error(f"'{given}' is no PCI address; they look like "
+                         '0000:c1:00.0')
+    if len(set(addresses)) < len(addresses):
+        parser.error('a device is given twice')
+    args.address = addresses or bound_devices()
+    if len(args.address) > plan.MAX_DEVICES:
+        parser.error(f'no more than {plan.MAX_DEVICES} devices')
+    if args.machine is None:
+        args.machine = 'virt' if os.uname().machine == 'aarch64' else 'q35'
+    return args
+
+
+def bound_devices() -> List[str]:
+    """Addresses of the devices that drivers of VFIO have."""
+    try:
+        names = sorted(os.listdir(host.DEVICES))
+    except OSError:
+        return []
+    return [name for name in names
+            if 'vfio' in os.path.basename(os.path.realpath(
+                host.DEVICES / name / 'driver'))]
+
+
+def look(args: argparse.Namespace, report: host.Report) -> List[host.Device]:
+    """Check each device."""
+    devices = [host.Device(address) for address in args.address]
+    if not devices:
+        report.add('host', 'devices', 'FAIL', 'no device is bound to '
+                   'vfio-pci; give an address to learn how')
+    for device in devices:
+        if not host.check_identity(device, report):
+            continue
+        bound = host.check_driver(device, report)
+        host.check_group(device, report)
+        if bound:
+            host.check_offer(device, report)
+    return devices
+
+
+def make_plan(args: argparse.Namespace, devices: List[host.Device],
+              kvm: bool) -> plan.Plan:
+    """What the guest needs; devices that cannot be used are left out."""
+    slots: List[plan.Slot] = []
+    for device in devices:
+        memory = device.offer.memory
+        if memory:
+            slots.append(plan.Slot(device.address, len(slots), args.window or
+                                   plan.window_size(memory)))
+    return plan.Plan(args.machine, args.memory, slots, args.iommufd, kvm)
+
+
+def check_plan(guest: plan.Plan, devices: List[host.Device], bits: int,
+               report: host.Report) -> None:
+    """Do the windows hold the memory, and fit the address space?"""
+    for slot in guest.slots:
+        memory = next(d.offer.memory for d in devices
+                      if d.address == slot.address)
+        if memory > slot.window:
+            report.add(slot.address, 'window', 'FAIL',
+                       f'{host.size_text(slot.window)} is too small for its '
+                       f'{host.size_text(memory)}')
+    if guest.kvm and guest.bits > bits:
+        report.add('host', 'address', 'FAIL', f'the guest needs {guest.bits} '
+                   f'bits of physical address, the CPU has {bits}: use less '
+                   'memory or fewer devices')
+    elif guest.slots:
+        report.add('host', 'address', 'ok', f'the guest needs {guest.bits} '
+                   f'bits of physical address')
+
+
+def write_report(report: host.Report, stream: TextIO) -> None:
+    """One line for each finding."""
+    width = max((len(f.subject) for f in report.findings), default=0)
+    for item in report.findings:
+        print(f'{item.verdict:<5} {item.subject:<{width}} {item.check:<8} '
+              f'{item.text}', file=stream)
+
+
+def as_json(args: argparse.Namespace, report: host.Report,
+            devices: List[host.Device], guest: plan.Plan,
+            words: List[str], xml: str) -> str:
+    """Everything, for programs."""
+    result: Dict[str, Any] = {
+        'usable': not report.failed,
+        'findings': [asdict(item) for item in report.findings],
+        'devices': [asdict(device) for device in devices],
+        'machine': args.machine,
+        'windows': [asdict(slot) for slot in guest.slots],
+        'command': words,
+        'libvirt': xml,
+    }
+    return json.dumps(result, indent=2)
+
+
+def domain_text(args: argparse.Namespace) -> Optional[str]:
+    """The domain to add to."""
+    if not args.domain:
+        return None
+    try:
+        if args.domain == '-':
+            return sys.stdin.read()
+        return Path(args.domain).read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as err:
+        raise plan.PlanError(f'{args.domain}: {err}') from err
+
+
+def usage(text: str) -> int:
+    """Something that the user has to give differently."""
+    print(f'vfio-cxl-host.py: {text}', file=sys.stderr)
+    return 2
+
+
+def main() -> int:
+    """Look, then print."""
+    args = parse()
+    report = host.Report()
+    qemu = args.qemu or QEMU[args.machine]
+    try:
+        domain = domain_text(args)
+    except plan.PlanError as err:
+        return usage(str(err))
+    host.check_kernel(report)
+    kvm = args.accel != 'tcg' and host.check_kvm(args.machine, report)
+    if args.accel == 'kvm' and not kvm:
+        report.add('host', 'kvm', 'FAIL', 'KVM was asked for and is not '
+                   'there')
+    devices = look(args, report)
+    guest = make_plan(args, devices, kvm)
+    bits = host.address_bits(args.machine, kvm)
+    words: List[str] = []
+    xml = ''
+    try:
+        if guest.slots:
+            # Takes the memory's size from the domain
+            xml = libvirt.text(guest, qemu, bits, args.managed, domain)
+            words = plan.command(guest, qemu, bits)
+    except plan.PlanError as err:
+        return usage(str(err))
+    check_plan(guest, devices, bits, report)
+    host.check_memlock(guest.ram, report)
+
+    if args.json:
+        print(as_json(args, report, devices, guest, words, xml))
+    else:
+        write_report(report, sys.stderr if args.command or args.libvirt
+                     else sys.stdout)
+    if not report.failed and not args.json and not args.check:
+        if not args.command and not args.libvirt:
+            print()
+        print(xml if args.libvirt else plan.shell(words))
+    return int(report.failed)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Tests of scripts/vfio-cxl-host.py on the host that vfio-sim makes.
+
+The environment names what is tested: VFIO_SIM, VFIO_CXL_HOST,
+QEMU_X86_64 and QEMU_AARCH64 (each may be missing).
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+SIM = os.environ.get('VFIO_SIM', '')
+TOOL = os.environ.get('VFIO_CXL_HOST', '')
+QEMU = {'q35': os.environ.get('QEMU_X86_64', ''),
+        'virt': os.environ.get('QEMU_AARCH64', '')}
+QEMU_NS = '{http://libvirt.org/schemas/domain/qemu/1.0}'
+ENV = {**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'}
+
+
+def run(words: List[str], sim: Tuple[str, ...] = (), text: str = '') -> \
+        'subprocess.CompletedProcess[str]':
+    """Run a command on a simulated host."""
+    return subprocess.run([SIM, *sim, '--', *words], input=text, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=60, check=False, env=ENV)
+
+
+def tool(*args: str, sim: Tuple[str, ...] = (), text: str = '') -> \
+        'subprocess.CompletedProcess[str]':
+    """Run the program."""
+    return run([sys.executable, TOOL, *args], sim, text)
+
+
+def ask(*args: str, sim: Tuple[str, ...] = ()) -> Dict[str, Any]:
+    """Its JSON; the status must say the same."""
+    done = tool('--json', '--accel', 'tcg', *args, sim=sim)
+    reply = json.loads(done.stdout)
+    assert done.returncode == int(not reply['usable']), done
+    return reply
+
+
+def failures(reply: Dict[str, Any]) -> List[str]:
+    """What does not work, according to the program."""
+    return [f['text'] for f in reply['findings'] if f['verdict'] == 'FAIL']
+
+
+def verdicts(reply: Dict[str, Any], check: str) -> List[str]:
+    """'verdict text' of one check."""
+    return [f'{f["verdict"]} {f["text"]}' for f in reply['findings']
+            if f['check'] == check]
+
+
+class TestGenerations(unittest.TestCase):
+    """The kernel is recognised as QEMU recognises it."""
+
+    def check(self, kernel: str, generation: str) -> None:
+        reply = ask('c1:00.0', sim=(f'--kernel={kernel}', '--memory=2G'))
+        self.assertTrue(reply['usable'], failures(reply))
+        offer = reply['devices'][0]['offer']
+        self.assertEqual(offer['generation'], generation)
+        self.assertEqual(offer['memory'], 2 << 30)
+        self.assertTrue(offer['committed'])
+        self.assertTrue(offer['mappable'])
+
+    def test_v2(self) -> None:
+        self.check('v2', 'v2')
+
+    def test_v2_reset(self) -> None:
+        self.check('v2-reset', 'v2')
+
+    def test_v3(self) -> None:
+        self.check('v3', 'v3')
+
+    def test_v4(self) -> None:
+        self.check('v4', 'v4')
+
+    def test_v5(self) -> None:
+        self.check('v5', 'v5')
+
+    def test_through_iommufd(self) -> None:
+        script = ('import sys; sys.path.insert(0, sys.argv[1]);'
+                  'from vfio_cxl import vfio, host; from unittest import mock;'
+                  'node = {"iommufd": "/dev/vfio/devices/vfio0"};'
+                  'vfio.nodes = lambda sysfs: node;'
+                  'd = host.Device("0000:c1:00.0");'
+                  'o = vfio.ask(d.sysfs, d.address);'
+                  'print(o.interface, o.generation, o.memory)')
+        for kernel in ('v2', 'v3', 'v4', 'v5'):
+            done = run([sys.executable, '-c', script,
+                        os.path.dirname(TOOL)], (f'--kernel={kernel}',))
+            self.assertEqual(done.stdout, f'iommufd {kernel} {256 << 20}\n',
+                             done.stderr)
+
+
+class TestProblems(unittest.TestCase):
+    """What does not work is named, and the status says so."""
+
+    def fails(self, check: str, words: str, *args: str,
+              sim: Tuple[str, ...] = ()) -> None:
+        reply = ask(*(args or ('c1:00.0',)), sim=sim)
+        self.assertFalse(reply['usable'])
+        said = verdicts(reply, check)
+        self.assertTrue(any(v.startswith('FAIL') and words in v
+                            for v in said), said)
+
+    def test_plain_pci(self) -> None:
+        self.fails('kernel', 'ordinary PCI', sim=('--kernel=none',))
+
+    def test_not_mappable(self) -> None:
+        self.fails('memory', 'does not let it be mapped',
+                   sim=('--kernel=v2-nommap',))
+
+    def test_not_committed(self) -> None:
+        self.fails('memory', 'not committed', sim=(
+            '--kernel=v4', '--set=0000:c1:00.0 hardware-committed=0'))
+
+    def test_not_bound(self) -> None:
+        self.fails('driver', 'driverctl',
+                   sim=('--kernel=v3', '--decoder=uncommitted'))
+
+    def test_group_not_viable(self) -> None:
+        self.fails('kernel', 'not viable',
+                   sim=('--set=0000:c1:00.0 viable=0',))
+
+    def test_kernel_refuses(self) -> None:
+        self.fails('kernel', 'Input/output error', sim=(
+            '--fault=0000:c1:00.0 device_get_info errno=5',))
+
+    def test_malformed(self) -> None:
+        """Whatever the kernel says, there is a report."""
+        text = subprocess.run([SIM, '--mangle=help'], stdout=subprocess.PIPE,
+                              text=True, timeout=60, check=True).stdout
+        names = re.findall(r'^  (\S+) +(?:\* )?(v\d)', text, re.MULTILINE)
+        self.assertGreater(len(names), 50)
+        for name, kernel in names:
+            if not name.startswith(('device-', 'form-', 'region-')):
+                continue
+            done = tool('--check', 'c1:00.0', sim=(f'--kernel={kernel}',
+                                                   f'--mangle={name}'))
+            self.assertNotIn('Traceback', done.stderr, name)
+            self.assertIn(done.returncode, (0, 1), name)
+            self.assertIn('driver', done.stdout)
+
+    def test_no_such_device(self) -> None:
+        self.fails('device', 'no such device', 'ff:1f.7')
+
+    def test_small_window(self) -> None:
+        self.fails('window', 'too small', '--window', '256M', 'c1:00.0',
+                   sim=('--memory=1G',))
+
+    def test_in_use(self) -> None:
+        holder = ('import os, subprocess, sys;'
+                  'fd = os.open("/dev/vfio/1", os.O_RDWR);'
+                  'sys.exit(subprocess.run(sys.argv[1:]).returncode)')
+        done = run([sys.executable, '-c', holder, sys.executable, TOOL,
+                    '--check', 'c1:00.0'])
+        self.assertEqual(done.returncode, 1)
+        self.assertIn('in use', done.stdout)
+
+    def test_usage(self) -> None:
+        self.assertIn('No such file', tool(
+            '--libvirt', '--domain', '/nonexistent', 'c1:00.0').stderr)
+        for args in (['c1:00'], ['c1:00.0', '0000:c1:00.0'], ['--bogus'],
+                     ['--window', '100M'], ['--domain', '-', 'c1:00.0'],
+                     ['--libvirt', '--domain', '/nonexistent', 'c1:00.0']):
+            done = tool(*args)
+            self.assertEqual(done.returncode, 2, args)
+            self.assertNotIn('Traceback', done.stderr)
+
+
+class TestCommand(unittest.TestCase):
+    """The printed command line starts."""
+
+    def start(self, words: List[str], sim: Tuple[str, ...]) -> \
+            'subprocess.CompletedProcess[str]':
+        return run([*words, '-S', '-nodefaults', '-display', 'none',
+                    '-qmp', 'stdio'], sim,
+                   '{"execute": "qmp_capabilities"}{"execute": "quit"}')
+
+    def check(self, machine: str, *args: str, sim: Tuple[str, ...]) -> \
+            List[str]:
+        if not QEMU[machine]:
+            self.skipTest('this QEMU is not built')
+        if machine == 'virt':
+            sim += ('--iova=arm',)
+        reply = ask('--machine', machine, '--memory', '1G', '--qemu',
+                    QEMU[machine], *args, sim=sim)
+        self.assertTrue(reply['usable'], failures(reply))
+        words: List[str] = reply['command']
+        done = self.start(words, sim)
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        return words
+
+    def test_one(self) -> None:
+        for machine in QEMU:
+            with self.subTest(machine):
+                self.check(machine, 'c1:00.0', sim=('--memory=1G',))
+
+    def test_four_through_iommufd(self) -> None:
+        for machine in QEMU:
+            with self.subTest(machine):
+                words = self.check(machine, '--iommufd',
+                                   sim=('--devices=4', '--memory=512M'))
+                self.assertEqual(sum(w.startswith('pxb-cxl') for w in words),
+                                 4)
+
+    def test_sixteen_large(self) -> None:
+        sim = ('--devices=16', '--memory=256G')
+        self.check('virt', sim=sim)
+        words = self.check('q35', sim=sim)
+        # With one bit less it would not start
+        at = next(i for i, w in enumerate(words) if 'phys-bits=' in w)
+        head, _, bits = words[at].rpartition('=')
+        words[at] = f'{head}={int(bits) - 1}'
+        done = self.start(words, sim)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn('phys-bits', done.stderr)
+
+    def test_shell(self) -> None:
+        """The text is the list, quoted for a shell."""
+        args = ('--accel', 'tcg', '--qemu', '/no such/qemu', 'c1:00.0')
+        text = tool('--command', *args).stdout
+        done = subprocess.run(
+            ['sh', '-c', f'show() {{ printf "%s\\n" "$@"; }}; show {text}'],
+            stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+        self.assertEqual(done.stdout.splitlines(), ask(*args)['command'])
+
+
+class TestLibvirt(unittest.TestCase):
+    """The XML is what it should be; libvirt's own tests define it."""
+
+    OLD = '''<domain type='kvm'><name>old</name><memory unit='GiB'>3</memory>
+      <os><type arch='x86_64' machine='pc-q35-10.2'>hvm</type></os><devices>
+      <disk type='file' device='disk'><target dev='vda'/></disk>
+      <controller type='pci' index='0' model='pcie-root'/>
+      <controller type='pci' index='5' model='pcie-root-port'/>
+      <hostdev mode='subsystem' type='pci' managed='yes'><source>
+      <address domain='0x0000' bus='0xc1' slot='0x00' function='0x0'/>
+      </source><address type='pci' bus='0x05' slot='0x00'/></hostdev>
+      </devices></domain>'''
+
+    def test_alone(self) -> None:
+        reply = ask('--iommufd', '--machine', 'virt', sim=('--devices=2',))
+        domain = ET.fromstring(reply['libvirt'])
+        models = [c.get('model') for c in domain.iter('controller')]
+        self.assertEqual(models, ['pcie-root'] + ['pcie-expander-bus',
+                                                  'pcie-root-port'] * 2)
+        args = [a.get('value') for a in domain.iter(QEMU_NS + 'arg')]
+        self.assertIn('iommufd,id=iommufd0', args)
+        self.assertEqual(len(domain.findall('devices/hostdev')), 2)
+
+    def test_into_domain(self) -> None:
+        done = tool('--libvirt', '--domain', '-', 'c1:00.0', 'c2:00.0',
+                    sim=('--devices=2',), text=self.OLD)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        domain = ET.fromstring(done.stdout)
+        self.assertEqual(domain.findtext('name'), 'old')
+        self.assertEqual(len(domain.findall('devices/disk')), 1)
+        # The one that the domain had is moved, not doubled
+        hostdevs = domain.findall('devices/hostdev')
+        self.assertEqual([h.get('managed') for h in hostdevs], ['yes', 'no'])
+        self.assertEqual([h.find('address').get('bus') for h in hostdevs],
+                         ['0x07', '0x09'])
+        aliases = [d.get('alias') for d in domain.iter(QEMU_NS + 'device')]
+        self.assertEqual(aliases, ['pci.6', 'pci.7', 'ua-cxl0', 'pci.8',
+                                   'pci.9', 'ua-cxl1'])
+
+    def test_refused(self) -> None:
+        first = tool('--libvirt', 'c1:00.0').stdout
+        for text, words in ((first, 'windows already'), ('<x/>', 'not the'),
+                            ('no', 'not XML'),
+                            (self.OLD.replace('pc-q35-10.2', 'pc'), 'for the '
+                             'machine pc')):
+            done = tool('--libvirt', '--domain', '-', 'c1:00.0', text=text)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(words, done.stderr)
+
+    def test_wide_addresses(self) -> None:
+        reply = ask(sim=('--devices=16', '--memory=256G'))
+        domain = ET.fromstring(reply['libvirt'])
+        bits = domain.find('cpu/maxphysaddr')
+        self.assertIsNotNone(bits)
+        self.assertIn(f'phys-bits={bits.get("bits")}',
+                      ' '.join(reply['command']))
+
+
+class Tap(unittest.TestResult):
+    """Results as TAP."""
+
+    def line(self, good: bool, test: unittest.TestCase, rest: str = '') -> None:
+        """One case."""
+        print(f'{"ok" if good else "not ok"} {self.testsRun} '
+              f'{test.id().partition(".")[2]}{rest}', flush=True)
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        if not any(failed.id().startswith(test.id())
+                   for failed, _ in self.failures + self.errors):
+            self.line(True, test)
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        self.line(True, test, f' # SKIP {reason}')
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        super().addFailure(test, err)
+        self.line(False, test)
+        print('# ' + str(err[1]).replace('\n', '\n# '))
+
+    addError = addFailure
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase,
+                   err: Any) -> None:
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.line(False, test)
+            print('# ' + str(err[1]).replace('\n', '\n# '))
+
+
+def main() -> int:
+    """Run all."""
+    suite = unittest.defaultTestLoader.loadTestsFromModule(
+        sys.modules[__name__])
+    print(f'1..{suite.countTestCases()}')
+    with tempfile.TemporaryDirectory(prefix='vfio-cxl-host-') as place:
+        os.chdir(place)
+        result = Tap()
+        suite.run(result)
+        os.chdir('/')
+    return int(not result.wasSuccessful())
+
+
+if __name__ == '__main__':
+    if not Path(SIM).is_absolute() or not Path(TOOL).is_absolute():
+        sys.exit(__doc__)
+    sys.exit(main())
