@@ -225,8 +225,8 @@ def kvm_registers(guest: Machine, ours: m.Device, plain: m.Device,
         speed = ticks_per_ns(guest)
         pair = by_turns(sample(op, first, times),
                         sample(op, second, times))
-        note(name, f'{pair.first / speed:.0f} ns',
-             f'{pair.second / speed:.0f} ns', pair.ratio, aim, met(pair.ratio))
+        note(name, f'{pair.first / speed:.1f} ns',
+             f'{pair.second / speed:.1f} ns', pair.ratio, aim, met(pair.ratio))
 
     for word, op in (('read', m.LOAD32), ('write', m.STORE32)):
         compare(f'KVM, register window {word}: CXL / plain vfio-pci', op,

@@ -1,7 +1,7 @@
 /*
  * Benchmarks: a guest that measures what it is told to
  *
- * It shares a page of RAM with bench.py, takes one command at a time from
+ * It shares a page of RAM with machine.py, takes one command at a time from
  * there and leaves the time that it took. Everything runs in user mode, and a
  * wait for the next command does not leave the guest.
  *
@@ -10,7 +10,10 @@
 
 #include <stdint.h>
 
-#define CHANNEL 0x200000ul      /* as in bench.py */
+#define CHANNEL 0x200000ul      /* as in machine.py */
+
+/* volatile: each access is what is measured, or is seen from outside */
+#define AT(type, address) (*(volatile type *)(address))
 
 enum {
     OP_READ = 1,        /* read @length bytes at @a in order */
@@ -28,8 +31,8 @@ enum {
 };
 
 typedef struct Channel {
-    volatile uint64_t wanted;   /* number of the newest command */
-    volatile uint64_t done;     /* of the last that was carried out */
+    uint64_t wanted;            /* number of the newest command */
+    uint64_t done;              /* of the last that was carried out */
     uint64_t op;
     uint64_t a;
     uint64_t b;
@@ -47,13 +50,15 @@ static uint64_t now(void)
     return lo | (uint64_t)hi << 32;
 }
 
-static uint64_t read_all(const volatile uint64_t *p, uint64_t words)
+static uint64_t read_all(uint64_t p, uint64_t words)
 {
     uint64_t sum = 0;
 
-    for (uint64_t i = 0; i < words; i += 8) {
-        sum += p[i] + p[i + 1] + p[i + 2] + p[i + 3] +
-               p[i + 4] + p[i + 5] + p[i + 6] + p[i + 7];
+    for (uint64_t end = p + words * 8; p < end; p += 64) {
+        sum += AT(uint64_t, p) + AT(uint64_t, p + 8) +
+               AT(uint64_t, p + 16) + AT(uint64_t, p + 24) +
+               AT(uint64_t, p + 32) + AT(uint64_t, p + 40) +
+               AT(uint64_t, p + 48) + AT(uint64_t, p + 56);
     }
     return sum;
 }
@@ -78,7 +83,7 @@ static void make_chain(uint64_t base, uint64_t length)
     for (uint64_t i = 0; i < lines; i++) {
         uint64_t next = (line * 1664525 + 1013904223) & (lines - 1);
 
-        *(volatile uint64_t *)(base + line * 64) = base + next * 64;
+        AT(uint64_t, base + line * 64) = base + next * 64;
         line = next;
     }
 }
@@ -86,7 +91,7 @@ static void make_chain(uint64_t base, uint64_t length)
 static uint64_t follow(uint64_t at, uint64_t steps)
 {
     while (steps--) {
-        at = *(volatile uint64_t *)at;
+        at = AT(uint64_t, at);
     }
     return at;
 }
@@ -98,7 +103,7 @@ static void run(Channel *c)
     switch (c->op) {
     case OP_READ:
         for (uint64_t i = 0; i < c->count; i++) {
-            c->value = read_all((void *)c->a, c->length / 8);
+            c->value = read_all(c->a, c->length / 8);
         }
         break;
     case OP_WRITE:
@@ -119,25 +124,25 @@ static void run(Channel *c)
         break;
     case OP_LOAD32:
         for (uint64_t i = 0; i < c->count; i++) {
-            c->value = *(volatile uint32_t *)c->a;
+            c->value = AT(uint32_t, c->a);
         }
         break;
     case OP_STORE32:
         for (uint64_t i = 0; i < c->count; i++) {
-            *(volatile uint32_t *)c->a = c->b;
+            AT(uint32_t, c->a) = c->b;
         }
         break;
     case OP_LOAD64:
-        c->value = *(volatile uint64_t *)c->a;
+        c->value = AT(uint64_t, c->a);
         break;
     case OP_STORE64:
-        *(volatile uint64_t *)c->a = c->b;
+        AT(uint64_t, c->a) = c->b;
         break;
     case OP_LOAD16:
-        c->value = *(volatile uint16_t *)c->a;
+        c->value = AT(uint16_t, c->a);
         break;
     case OP_STORE16:
-        *(volatile uint16_t *)c->a = c->b;
+        AT(uint16_t, c->a) = c->b;
         break;
     case OP_OUT32:
         asm volatile("outl %0, %1" : : "a" ((uint32_t)c->b),
@@ -152,11 +157,11 @@ void __attribute__((noreturn)) bench_main(void)
     Channel *c = (Channel *)CHANNEL;
 
     for (;;) {
-        while (c->wanted == c->done) {
+        while (AT(uint64_t, &c->wanted) == c->done) {
             asm volatile("pause" : : : "memory");
         }
         run(c);
         asm volatile("" : : : "memory");
-        c->done = c->wanted;
+        AT(uint64_t, &c->done) = AT(uint64_t, &c->wanted);
     }
 }

@@ -497,6 +497,94 @@ static void test_alignment(gconstpointer data)
     }
 }
 
+/*
+ * Hardware errors in the memory
+ */
+static void poison(CXLMachine *m, const char *place)
+{
+    g_autofree char *command = g_strdup_printf("poison " VFIO_CXL_HOST " %s",
+                                               place);
+
+    qobject_unref(vfio_sim_command(m->sim, command));
+}
+
+/* Wait, without a limit of our own, until QEMU has said @text */
+static void wait_said(CXLMachine *m, const char *text)
+{
+    for (int i = 0; i < 10000 && !said(m, text); i++) {
+        g_usleep(1000);
+        qtest_qmp_assert_success(m->qts, "{'execute': 'query-status'}");
+    }
+    g_assert_cmpint(said(m, text), ==, 1);
+}
+
+/* Nobody has touched it: QEMU goes on, with and without the map */
+static void test_poison_untouched(gconstpointer data)
+{
+    CXLMachine *m = start(data, " -S -accel tcg", "");
+
+    poison(m, "0x5000");
+    wait_said(m, "Hardware memory error at addr");
+    assert_firmware_committed(m, M256);
+    cxl_machine_stop(m);
+}
+
+static void test_poison_kvm(gconstpointer data)
+{
+    g_autofree char *where = NULL;
+    unsigned control;
+    CXLMachine *m;
+
+    if (!need_kvm()) {
+        return;
+    }
+    m = start(data, " -S -accel kvm", "");
+    control = m->dvsec + DVSEC_CONTROL;
+    where = g_strdup_printf("GUEST addr 0x%" PRIx64 " of type BUS_MCEERR_AO",
+                            hdm_base(m, 0) + 0x5000);
+    poison(m, "0x5000");
+    wait_said(m, where);
+
+    /* The guest has no such address now */
+    cfg_writew(m, control, cfg_readw(m, control) & ~DVSEC_MEM_ENABLE);
+    poison(m, "0x6000");
+    wait_said(m, "for memory used by QEMU itself");
+    cxl_machine_stop(m);
+}
+
+/* A vCPU has touched it */
+static void test_poison_touched(gconstpointer data)
+{
+    g_autofree char *where = NULL;
+    g_autofree char *flags = NULL;
+    CXLMachine *m;
+    QDict *event;
+
+    if (!need_kvm()) {
+        return;
+    }
+    m = start(data, " -S -accel kvm -action reboot=shutdown,shutdown=pause",
+              ",x-cxl-host-access=on");
+    where = g_strdup_printf("GUEST addr 0x%" PRIx64 " of type BUS_MCEERR_AR",
+                            hdm_base(m, 0) + 0x5000);
+    poison(m, "0x5000 vcpu");
+    qtest_qmp_assert_success(m->qts, "{'execute': 'cont'}");
+    wait_said(m, where);
+    event = qtest_qmp_eventwait_ref(m->qts, "MEMORY_FAILURE");
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(event, "data"),
+                                  "recipient"), ==, "guest");
+    qobject_unref(event);
+    qtest_qmp_assert_success(m->qts, "{'execute': 'stop'}");
+    /* QEMU replaces bad pages of RAM at a reset; these are not its own */
+    qtest_system_reset_nowait(m->qts);
+    cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+    flags = vm_flags(m);
+    g_assert_nonnull(flags);
+    g_assert_null(strstr(flags, " mg "));
+    cxl_machine_stop(m);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const kernels[] = { "v2-reset", "v5", NULL };
@@ -511,6 +599,9 @@ int main(int argc, char **argv)
     vfio_cxl_add("host-access/debugger", kernels, test_debugger);
     vfio_cxl_add("vhost", kernels, test_vhost);
     vfio_cxl_add("mapping", kernels, test_mapping);
+    vfio_cxl_add("poison/untouched", one_kernel, test_poison_untouched);
+    vfio_cxl_add("poison/kvm", one_kernel, test_poison_kvm);
+    vfio_cxl_add("poison/touched", one_kernel, test_poison_touched);
     vfio_cxl_add("alignment", one_kernel, test_alignment);
     return g_test_run();
 }

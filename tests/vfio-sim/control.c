@@ -223,6 +223,8 @@ static const char *device_command(Text *t, const char *cmd, SimDevice *dev,
         return sim_fault_add(dev->st, arg);
     } else if (!strcmp(cmd, "set")) {
         return sim_knob_set(dev, arg);
+    } else if (!strcmp(cmd, "poison")) {
+        return sim_poison(dev, arg);
     } else if (!strcmp(cmd, "irq")) {
         return cmd_irq(dev, arg);
     } else if (!strcmp(cmd, "err")) {
@@ -233,7 +235,7 @@ static const char *device_command(Text *t, const char *cmd, SimDevice *dev,
                "req: the VMM has set no REQ eventfd";
     } else {
         return "unknown command; there are devices, maps, mmaps, writes, "
-               "stats, fault, set, irq, err and req";
+               "stats, fault, set, poison, irq, err and req";
     }
     return NULL;
 }
@@ -270,7 +272,7 @@ static const char *run(Text *t, char *line)
         /* An unknown command says so rather than ask for a device */
         return *host ? "no such device" :
                "expected COMMAND HOST; there are devices, maps, mmaps, "
-               "writes, stats, fault, set, irq, err and req";
+               "writes, stats, fault, set, poison, irq, err and req";
     }
     sim_device_lock(dev);
     err = device_command(t, cmd, dev, arg);

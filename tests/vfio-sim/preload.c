@@ -513,6 +513,9 @@ int wrap_ioctl(int fd, unsigned long request, ...)
             return fail(kvm);
         }
     }
+    if (cmd == KVM_RUN && sim_poison_touched()) {
+        return fail(-EINTR);
+    }
     if (!sim_fd_known(fd) && _IOC_TYPE(cmd) != VFIO_TYPE) {
         return next(fd, request, arg);
     }

@@ -450,6 +450,11 @@ const SimMmap *sim_mmap_first(void);
 /* Opens or closes the mappings of a device after a change of its state */
 void sim_mmap_update(SimDevice *dev);
 
+/* poison.c: "OFFSET" or "OFFSET vcpu" of its memory; returns what is wrong */
+const char *sim_poison(SimDevice *dev, const char *spec);
+/* By a vCPU before it runs: true if it is not to, but has got a signal */
+bool sim_poison_touched(void);
+
 /* space.c: DMA mappings */
 typedef struct SimMap {
     uint64_t iova;

@@ -789,6 +789,39 @@ static void test_mmap(void)
     g_assert_cmpint(pread(d.fd, p, 16, REGION(MEM_REGION) + MEM), ==, 0);
 }
 
+/* The main thread learns of an error in memory that nobody has touched */
+static void test_poison(void)
+{
+    struct timespec limit = { .tv_sec = 60 };
+    g_autofree char *unmapped = NULL;
+    g_autofree char *outside = NULL;
+    siginfo_t info = { };
+    sigset_t set;
+    uint8_t *p;
+    int signo;
+    Dev d;
+
+    open_dev(&d, true);
+    unmapped = control("poison " HOST0 " 0x3000");
+    g_assert_nonnull(strstr(unmapped, "has not mapped"));
+    p = map_region(d.fd, MEM_REGION, 0, MEM);
+    outside = control("poison " HOST0 " 1T");
+    g_assert_nonnull(strstr(outside, "expected an offset"));
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGBUS);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    control_ok("poison " HOST0 " 0x3000");
+    do {
+        signo = sigtimedwait(&set, &info, &limit);
+    } while (signo < 0 && errno == EINTR);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    g_assert_cmpint(signo, ==, SIGBUS);
+    g_assert_cmpint(info.si_code, ==, BUS_MCEERR_AO);
+    g_assert_true(info.si_addr == p + 0x3000);
+    g_assert_false(bus_error(p + 0x3000));
+}
+
 static void test_gate(void)
 {
     uint8_t *p, *b;
@@ -1735,6 +1768,7 @@ static const Case cases[] = {
     { .path = "hdm/iommufd", .fn = test_hdm, .arg = "iommufd" },
     { .path = "reset/legacy", .fn = test_reset, .arg = "legacy" },
     { .path = "reset/iommufd", .fn = test_reset, .arg = "iommufd" },
+    { .path = "poison", .fn = test_poison },
     { .path = "config", .fn = test_config },
     { .path = "faults", .fn = test_faults,
       .options = { "--fault=" HOST0 " open errno=12 count=1" } },
