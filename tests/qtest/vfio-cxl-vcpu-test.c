@@ -1,0 +1,246 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: memory that goes away under load
+ *
+ * A vCPU reads and writes device memory without a pause while the access to
+ * it ends and comes back. The simulated kernel raises SIGBUS for each access
+ * at a wrong time, and that is the end of QEMU.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/units.h"
+#include "vfio-cxl-helpers.h"
+#include "vfio-cxl-vcpu.h"
+
+#define FIRMWARE_SIZE (64 * KiB)
+#define ROUNDS 5
+/* Loops of the vCPU that make sure that it has seen something */
+#define LOOPS 1000
+/* Bounds each wait, in steps of a millisecond */
+#define PATIENCE 20000
+
+/* In device memory: what the vCPU reads, and where it writes its count */
+#define DPA_READ 0x3000
+#define DPA_WRITE (DPA_READ + 8)
+
+#define DVSEC_STATUS2 0x12
+
+static bool is_arm(void)
+{
+    return g_str_equal(qtest_get_arch(), "aarch64");
+}
+
+/* What guest and test share: address, loops, last value read, aborts */
+static uint64_t block(unsigned n)
+{
+    return (is_arm() ? 0x42000000 : 0x8000) + 8 * n;
+}
+
+static uint64_t shared(CXLMachine *m, unsigned n)
+{
+    return qtest_readq(m->qts, block(n));
+}
+
+static void set_target(CXLMachine *m, uint64_t target)
+{
+    qtest_writeq(m->qts, block(0), target);
+}
+
+static void write_firmware(const char *path)
+{
+    g_autofree uint8_t *image = g_malloc0(FIRMWARE_SIZE);
+
+    if (is_arm()) {
+        for (int i = 0; i < ARRAY_SIZE(vcpu_arm); i++) {
+            stl_le_p(image + 4 * i, vcpu_arm[i]);
+        }
+        for (int i = 0; i < ARRAY_SIZE(vcpu_arm_abort); i++) {
+            stl_le_p(image + 0xa00 + 4 * i, vcpu_arm_abort[i]);
+        }
+    } else {
+        memcpy(image + FIRMWARE_SIZE - 0x1000, vcpu_x86, sizeof(vcpu_x86));
+        memcpy(image + FIRMWARE_SIZE - 0x10, vcpu_x86_reset,
+               sizeof(vcpu_x86_reset));
+    }
+    g_assert_true(g_file_set_contents(path, (char *)image, FIRMWARE_SIZE,
+                                      NULL));
+}
+
+static CXLMachine *start(gconstpointer data, const char *properties)
+{
+    VFIOSim *sim = mode_sim(data, "--memory=256M");
+    g_autofree char *firmware = g_build_filename(sim->dir, "firmware", NULL);
+    g_autofree char *options = NULL;
+
+    write_firmware(firmware);
+    options = g_strdup_printf(CXL_BRIDGE CXL_WINDOW " -cpu max -bios %s"
+                              " -accel tcg,thread=multi", firmware);
+    return cxl_machine_start(sim, options, mode_is_iommufd(data), properties);
+}
+
+/* The vCPU goes on: it hangs nowhere */
+static void wait_loops(CXLMachine *m)
+{
+    uint64_t from = shared(m, 1);
+
+    for (int i = 0; shared(m, 1) - from < LOOPS; i++) {
+        g_assert_cmpint(i, <, PATIENCE);
+        g_usleep(1000);
+    }
+}
+
+static void assert_closed(CXLMachine *m)
+{
+    uint64_t aborts = shared(m, 3), written;
+
+    /* A first time, until it has taken the new map */
+    wait_loops(m);
+    written = vfio_sim_peek(m->sim, DPA_WRITE);
+    vfio_sim_poke(m->sim, DPA_READ, written + 1);
+    wait_loops(m);
+    g_assert_cmphex(vfio_sim_peek(m->sim, DPA_WRITE), ==, written);
+    /* No data, or an external abort, as QEMU does it for each machine */
+    if (is_arm()) {
+        g_assert_cmpint(shared(m, 3), >=, aborts + LOOPS);
+    } else {
+        g_assert_cmphex(shared(m, 2), !=, written + 1);
+    }
+}
+
+static void assert_open(CXLMachine *m)
+{
+    uint64_t value = ((uint64_t)g_test_rand_int() << 32) | 1;
+    uint64_t written = vfio_sim_peek(m->sim, DPA_WRITE);
+
+    vfio_sim_poke(m->sim, DPA_READ, value);
+    for (int i = 0; shared(m, 2) != value ||
+                    vfio_sim_peek(m->sim, DPA_WRITE) == written; i++) {
+        g_assert_cmpint(i, <, PATIENCE);
+        g_usleep(1000);
+    }
+}
+
+static void set_knob(CXLMachine *m, const char *what)
+{
+    g_autofree char *command = g_strdup_printf("%s " VFIO_CXL_HOST " %s",
+        strchr(what, '=') && !strchr(what, ' ') ? "set" : "fault", what);
+
+    qobject_unref(vfio_sim_command(m->sim, command));
+}
+
+static void set_dvsec(CXLMachine *m, unsigned reg, uint16_t value)
+{
+    cfg_writew(m, m->dvsec + reg, value);
+}
+
+static void flr(CXLMachine *m)
+{
+    unsigned ctl = cfg_find_cap(m, 0x10) + 8;
+
+    cfg_writew(m, ctl, cfg_readw(m, ctl) | 0x8000);
+}
+
+static void sbr(CXLMachine *m)
+{
+    uint64_t control = m->ecam + (12ull << 20) + 0x3e;
+
+    qtest_writew(m->qts, control, 0x40);
+    qtest_writew(m->qts, control, 0);
+    cxl_machine_enumerate(m);
+}
+
+/* Gates that the guest closes and opens */
+static void test_gates(gconstpointer data)
+{
+    CXLMachine *m = start(data, "");
+    unsigned pm = cfg_find_cap(m, 0x01) + 4;
+
+    set_target(m, hdm_base(m, 0) + DPA_READ);
+    assert_open(m);
+    for (int i = 0; i < ROUNDS; i++) {
+        set_dvsec(m, DVSEC_CONTROL, 0);
+        assert_closed(m);
+        set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
+        assert_open(m);
+        cfg_writew(m, 0x04, 0x4);
+        assert_closed(m);
+        cfg_writew(m, 0x04, 0x6);
+        assert_open(m);
+        cfg_writew(m, pm, 3);
+        assert_closed(m);
+        cfg_writew(m, pm, 0);
+        assert_open(m);
+        hdm_write(m, HDM_GLOBAL_CONTROL, 0);
+        assert_closed(m);
+        hdm_write(m, HDM_GLOBAL_CONTROL, HDM_ENABLE);
+        assert_open(m);
+    }
+    cxl_machine_stop(m);
+}
+
+/* Resets, each of which takes the kernel a while */
+static void test_resets(gconstpointer data)
+{
+    CXLMachine *m = start(data, "");
+    uint64_t base = hdm_base(m, 0);
+
+    set_target(m, base + DPA_READ);
+    assert_open(m);
+    for (int i = 0; i < ROUNDS; i++) {
+        set_knob(m, i % 2 ? "reset-delay=5" : "reset-delay=0");
+        flr(m);
+        assert_open(m);
+        if (cfg_readw(m, m->dvsec + DVSEC_CAP) & 0x80) {
+            set_dvsec(m, DVSEC_CONTROL2, 0x4);
+            g_assert_cmphex(cfg_readw(m, m->dvsec + DVSEC_STATUS2), ==, 2);
+            assert_open(m);
+        }
+        sbr(m);
+        assert_closed(m);
+        g_assert_true(hdm_commit(m, base, M256));
+        hdm_enable(m);
+        assert_open(m);
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+        assert_open(m);
+    }
+    /* Those that fail, too */
+    set_knob(m, "device_reset errno=5");
+    flr(m);
+    assert_closed(m);
+    sbr(m);
+    assert_closed(m);
+    set_knob(m, "clear");
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_open(m);
+    cxl_machine_stop(m);
+}
+
+/* With one backend: nothing here depends on how DMA is mapped */
+static void add(const char *name, void (*test)(gconstpointer))
+{
+    static const char *const kernels[] = { "v2-reset", "v3", "v4", "v5" };
+
+    for (int i = 0; i < ARRAY_SIZE(kernels); i++) {
+        VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
+        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
+            kernels[i], i % 2 ? "legacy" : "iommufd", name);
+
+        *mode = (VFIOCXLMode) { kernels[i], !(i % 2) };
+        qtest_add_data_func_full(path, mode, test, g_free);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    if (qtest_has_accel("tcg")) {
+        add("gates", test_gates);
+        add("resets", test_resets);
+    }
+    return g_test_run();
+}
