@@ -33,7 +33,16 @@ struct CXLFirmware {
     Object parent_obj;
 
     ResettableState reset_state;
+    bool in_reset;
 };
+
+static CXLFirmware *find_firmware(void)
+{
+    Object *obj = object_resolve_path_component(qdev_get_machine(),
+                                                TYPE_CXL_FIRMWARE);
+
+    return obj ? CXL_FIRMWARE(obj) : NULL;
+}
 
 static const char *host_bridge_name(PXBCXLDev *hb)
 {
@@ -70,63 +79,42 @@ static bool find_in_window(CXLFixedWindow *fw, uint64_t size, uint64_t align,
     return true;
 }
 
-static bool find_place(CXLEndpoint *ep, GArray *taken, uint64_t *base,
-                       Error **errp)
+/*
+ * 1 GiB lets the host use its largest pages; it is a wish, and where it
+ * leaves no room for a device or no decoder the second alignment is used.
+ */
+static const uint64_t aligns[] = { 1 * GiB, CXL_HDM_ALIGN };
+
+/* Lowest place in a window, with the best of @aligns from @first on */
+static bool find_place(CXLEndpoint *ep, GArray *taken, unsigned first,
+                       uint64_t *base, Error **errp)
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
     PXBCXLDev *hb = cxl_route_host_bridge(pdev);
     uint64_t size = epc->memory_size(ep);
-    /* 1 GiB lets the host use its largest pages */
-    static const uint64_t aligns[] = { 1 * GiB, CXL_HDM_ALIGN };
-    GSList *windows = cxl_fmws_get_all_sorted();
+    g_autoptr(GSList) windows = cxl_fmws_get_all_sorted();
     g_autofree char *need = size_to_str(size);
     g_autofree char *option = NULL;
 
-    for (int i = 0; i < ARRAY_SIZE(aligns); i++) {
+    for (unsigned i = first; i < ARRAY_SIZE(aligns); i++) {
         for (GSList *l = windows; l; l = l->next) {
-            CXLFixedWindow *fw = l->data;
-
-            if (!cxl_window_serves(fw, hb)) {
-                continue;
-            }
-            if (find_in_window(fw, size, aligns[i], taken, base)) {
-                g_slist_free(windows);
+            if (cxl_window_serves(l->data, hb) &&
+                find_in_window(l->data, size, aligns[i], taken, base)) {
                 return true;
             }
         }
     }
-
     option = cxl_window_option(hb, size);
     error_setg(errp, "%s: no CXL fixed memory window that targets host bridge "
                "'%s' alone has room for %s of device memory: add one with "
-               "%s, or switch CXL off for the device with x-cxl=off",
+               "%s, or switch CXL off for the device with x-cxl=off (all "
+               "windows stand in one -M option)",
                device_name(pdev), host_bridge_name(hb), need, option);
-    g_slist_free(windows);
     return false;
 }
 
-/* What is committed now, but for @except */
-static GArray *taken_ranges(CXLEndpoint *except)
-{
-    GArray *taken = g_array_new(false, false, sizeof(CXLHDMRange));
-    GSList *endpoints = cxl_endpoints();
-
-    for (GSList *l = endpoints; l; l = l->next) {
-        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
-        CXLHDMRange range;
-
-        for (unsigned n = 0; l->data != except && n < HDM_DECODE_MAX; n++) {
-            if (epc->get_decoder(l->data, n, &range)) {
-                g_array_append_val(taken, range);
-            }
-        }
-    }
-    g_slist_free(endpoints);
-    return taken;
-}
-
-/* What one decoder of a port is to do */
+/* What one decoder of a host bridge or switch is to do */
 typedef struct PortRange {
     uint32_t *cache_mem;
     PCIDevice *port;
@@ -134,22 +122,46 @@ typedef struct PortRange {
     uint64_t size;
 } PortRange;
 
-typedef struct PortPlan {
+/* The endpoints below a host bridge that have got a place, and where */
+typedef struct Plan {
+    PXBCXLDev *hb;
+    GPtrArray *endpoints;
     GArray *ranges;
-    CXLHDMRange *range;
-} PortPlan;
+} Plan;
 
-static bool plan_port(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+static Plan *plan_new(PXBCXLDev *hb)
 {
-    PortPlan *plan = opaque;
+    Plan *plan = g_new(Plan, 1);
+
+    plan->hb = hb;
+    plan->endpoints = g_ptr_array_new();
+    plan->ranges = g_array_new(false, false, sizeof(CXLHDMRange));
+    return plan;
+}
+
+static void plan_free(Plan *plan)
+{
+    g_ptr_array_unref(plan->endpoints);
+    g_array_unref(plan->ranges);
+    g_free(plan);
+}
+
+typedef struct AddPort {
+    GArray *decoders;
+    const CXLHDMRange *range;
+} AddPort;
+
+static bool add_port(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+{
+    AddPort *add = opaque;
     PortRange entry = {
         .cache_mem = cache_mem,
         .port = port,
-        .base = plan->range->base,
-        .size = plan->range->size,
+        .base = add->range->base,
+        .size = add->range->size,
     };
 
-    g_array_append_val(plan->ranges, entry);
+    g_array_append_val(add->decoders, entry);
     return true;
 }
 
@@ -163,7 +175,119 @@ static gint compare_port_ranges(gconstpointer a, gconstpointer b)
     return ra->base < rb->base ? -1 : ra->base > rb->base;
 }
 
-/* Decoders are committed in ascending order of their ranges */
+/*
+ * All decoders that a plan needs in host bridge and switches, in ascending
+ * order for each: one for each run of neighbouring ranges behind the same
+ * port.
+ */
+static GArray *plan_decoders(Plan *plan)
+{
+    GArray *all = g_array_new(false, false, sizeof(PortRange));
+    AddPort add = { .decoders = all };
+    unsigned last = 0;
+
+    for (unsigned i = 0; i < plan->endpoints->len; i++) {
+        CXLEndpoint *ep = g_ptr_array_index(plan->endpoints, i);
+
+        add.range = &g_array_index(plan->ranges, CXLHDMRange, i);
+        cxl_route_foreach_decoder(CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep),
+                                  plan->hb, add_port, &add);
+    }
+    g_array_sort(all, compare_port_ranges);
+    for (unsigned i = 1; i < all->len; i++) {
+        PortRange *run = &g_array_index(all, PortRange, last);
+        PortRange *entry = &g_array_index(all, PortRange, i);
+
+        if (entry->cache_mem == run->cache_mem && entry->port == run->port &&
+            entry->base == run->base + run->size) {
+            run->size += entry->size;
+        } else {
+            g_array_index(all, PortRange, ++last) = *entry;
+        }
+    }
+    if (all->len) {
+        g_array_set_size(all, last + 1);
+    }
+    return all;
+}
+
+/* Call @func, if any, for each decoder of a plan; false if one has too few */
+static bool plan_foreach(Plan *plan, void (*func)(PortRange *, unsigned n),
+                         Error **errp)
+{
+    g_autoptr(GArray) decoders = plan_decoders(plan);
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < decoders->len; i++) {
+        PortRange *entry = &g_array_index(decoders, PortRange, i);
+
+        n = i && entry->cache_mem == entry[-1].cache_mem ? n + 1 : 0;
+        if (n == CXL_HDM_DECODER_COUNT) {
+            error_setg(errp, "%s: firmware needs more than the %d HDM "
+                       "decoders above it: use another pxb-cxl, or leave "
+                       "devices to the guest with x-cxl-commit=guest",
+                       device_name(entry->port), CXL_HDM_DECODER_COUNT);
+            return false;
+        }
+        if (func) {
+            func(entry, n);
+        }
+    }
+    return true;
+}
+
+/* Place @ep, if there is room and if its ports have decoders enough */
+static bool plan_add(Plan *plan, CXLEndpoint *ep, unsigned align, Error **errp)
+{
+    CXLHDMRange range = {
+        .size = CXL_ENDPOINT_GET_CLASS(ep)->memory_size(ep),
+    };
+
+    if (!find_place(ep, plan->ranges, align, &range.base, errp)) {
+        return false;
+    }
+    g_ptr_array_add(plan->endpoints, ep);
+    g_array_append_val(plan->ranges, range);
+    if (!plan_foreach(plan, NULL, errp)) {
+        g_ptr_array_set_size(plan->endpoints, plan->endpoints->len - 1);
+        g_array_set_size(plan->ranges, plan->ranges->len - 1);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Place all @endpoints that want it and are below @hb. One that fails does
+ * not keep the next from its place; @errp is then set, and the plan is the
+ * best there is.
+ */
+static Plan *plan_host_bridge(GSList *endpoints, PXBCXLDev *hb, Error **errp)
+{
+    Error *first = NULL;
+    Plan *plan = NULL;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(aligns) && (!plan || first); i++) {
+        if (plan) {
+            plan_free(plan);
+            error_free(first);
+            first = NULL;
+        }
+        plan = plan_new(hb);
+        for (GSList *l = endpoints; l; l = l->next) {
+            CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
+            Error *err = NULL;
+
+            if (epc->firmware_commits(l->data) &&
+                cxl_route_host_bridge(epc->pci_device(l->data)) == hb) {
+                plan_add(plan, l->data, i, &err);
+                error_propagate(&first, err);
+            }
+        }
+    }
+    error_propagate(errp, first);
+    return plan;
+}
+
 static void program_port(PortRange *entry, unsigned n)
 {
     const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
@@ -182,87 +306,15 @@ static void program_port(PortRange *entry, unsigned n)
     trace_cxl_firmware_port(entry->port->name, n, entry->base, entry->size);
 }
 
-/*
- * Give each port one decoder for each run of neighbouring ranges behind the
- * same port below it. Programs them if @commit.
- */
-static bool program_ports(GArray *ranges, bool commit, Error **errp)
+static void commit_plan(Plan *plan, Error **errp)
 {
-    unsigned n = 0;
-
-    g_array_sort(ranges, compare_port_ranges);
-    for (unsigned i = 0; i < ranges->len; i++) {
-        PortRange *entry = &g_array_index(ranges, PortRange, i);
-        PortRange *next = entry + 1;
-
-        if (i + 1 < ranges->len && next->cache_mem == entry->cache_mem &&
-            next->port == entry->port &&
-            next->base == entry->base + entry->size) {
-            next->base = entry->base;
-            next->size += entry->size;
-            continue;
-        }
-        if (pcie_find_port_by_pn(pci_get_bus(entry->port),
-                                 PCIE_PORT(entry->port)->port) !=
-            entry->port) {
-            error_setg(errp, "%s: another port has the same number: give each "
-                       "%s of a host bridge or switch its own port=",
-                       device_name(entry->port), entry->port->name);
-            return false;
-        }
-        if (n == CXL_HDM_DECODER_COUNT) {
-            error_setg(errp, "%s: firmware needs more than the %d HDM "
-                       "decoders above it: use another pxb-cxl, or leave "
-                       "devices to the guest with x-cxl-commit=guest",
-                       device_name(entry->port), CXL_HDM_DECODER_COUNT);
-            return false;
-        }
-        if (commit) {
-            program_port(entry, n);
-        }
-        n = i + 1 < ranges->len && next->cache_mem == entry->cache_mem ?
-            n + 1 : 0;
-    }
-    return true;
-}
-
-/*
- * Find a place for each endpoint that wants one, and @commit it there. One
- * that fails does not keep the next from its place.
- */
-static bool place_all(bool commit, Error **errp)
-{
-    g_autoptr(GArray) taken = g_array_new(false, false, sizeof(CXLHDMRange));
-    g_autoptr(GArray) ports = g_array_new(false, false, sizeof(PortRange));
-    g_autoptr(GSList) endpoints = cxl_endpoints();
-    GSList *placed = NULL;
     Error *first = NULL;
 
-    for (GSList *l = endpoints; l; l = l->next) {
-        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
-        CXLHDMRange range = { .size = epc->memory_size(l->data) };
-        PCIDevice *pdev = epc->pci_device(l->data);
-        PortPlan plan = { .ranges = ports, .range = &range };
-        Error *err = NULL;
-
-        if (!epc->firmware_commits(l->data)) {
-            continue;
-        }
-        if (find_place(l->data, taken, &range.base, &err)) {
-            g_array_append_val(taken, range);
-            placed = g_slist_append(placed, l->data);
-            cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
-                                      plan_port, &plan);
-        }
-        error_propagate(&first, err);
-    }
-    if (!first) {
-        program_ports(ports, commit, &first);
-    }
-    for (unsigned i = 0; commit && i < taken->len; i++) {
-        CXLEndpoint *ep = g_slist_nth_data(placed, i);
+    plan_foreach(plan, program_port, &error_abort);
+    for (unsigned i = 0; i < plan->endpoints->len; i++) {
+        CXLEndpoint *ep = g_ptr_array_index(plan->endpoints, i);
         CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
-        CXLHDMRange *range = &g_array_index(taken, CXLHDMRange, i);
+        CXLHDMRange *range = &g_array_index(plan->ranges, CXLHDMRange, i);
         Error *err = NULL;
 
         trace_cxl_firmware_place(epc->pci_device(ep)->name, range->base,
@@ -270,9 +322,78 @@ static bool place_all(bool commit, Error **errp)
         epc->firmware_commit(ep, range->base, &err);
         error_propagate(&first, err);
     }
-    g_slist_free(placed);
+    error_propagate(errp, first);
+}
+
+/*
+ * Plan host bridge by host bridge: they share no window, so that a device
+ * behind one never moves those behind another.
+ */
+static bool place_all(bool commit, Error **errp)
+{
+    g_autoptr(GSList) endpoints = cxl_endpoints();
+    PXBCXLDev *last = NULL;
+    Error *first = NULL;
+
+    for (GSList *l = endpoints; l; l = l->next) {
+        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
+        PXBCXLDev *hb = cxl_route_host_bridge(epc->pci_device(l->data));
+        Error *err = NULL;
+        Plan *plan;
+
+        if (hb == last) {
+            continue;
+        }
+        last = hb;
+        plan = plan_host_bridge(l, hb, &err);
+        error_propagate(&first, err);
+        if (commit) {
+            err = NULL;
+            commit_plan(plan, &err);
+            error_propagate(&first, err);
+        }
+        plan_free(plan);
+    }
     error_propagate(errp, first);
     return !first;
+}
+
+static bool has_own_number(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+{
+    PCIBus *bus = pci_get_bus(port);
+    Error **errp = opaque;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bus->devices); i++) {
+        PCIDevice *other = bus->devices[i];
+
+        if (other && other != port &&
+            object_dynamic_cast(OBJECT(other), TYPE_PCIE_PORT) &&
+            PCIE_PORT(other)->port == PCIE_PORT(port)->port) {
+            error_setg(errp, "%s: '%s' has the same port number %u, so that "
+                       "decoders cannot tell them apart: give each %s of a "
+                       "host bridge or switch its own port=",
+                       device_name(port), device_name(other),
+                       PCIE_PORT(port)->port, port->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Can CXL.mem reach it, whatever the decoders say? */
+static bool check_path(CXLEndpoint *ep, Error **errp)
+{
+    PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
+    PCIDevice *first = pci_get_bus(pdev)->devices[0];
+
+    if (first && object_dynamic_cast(OBJECT(first), TYPE_CXL_TYPE3)) {
+        error_setg(errp, "%s: its port leads to the emulated memory of '%s': "
+                   "give each a port of its own with bus=",
+                   device_name(pdev), device_name(first));
+        return false;
+    }
+    return cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
+                                     has_own_number, errp);
 }
 
 /* Is there a window at all that is large enough? */
@@ -281,37 +402,115 @@ static bool check_window(CXLEndpoint *ep, Error **errp)
     g_autoptr(GArray) none = g_array_new(false, false, sizeof(CXLHDMRange));
     uint64_t base;
 
-    return find_place(ep, none, &base, errp);
+    return find_place(ep, none, 0, &base, errp);
+}
+
+static int count_host_bridge(Object *obj, void *opaque)
+{
+    unsigned *count = opaque;
+
+    *count += !!object_dynamic_cast(obj, TYPE_PXB_CXL_DEV);
+    return 0;
+}
+
+/*
+ * One host bridge more than there is room for is accepted, out of reach of
+ * the guest. Machines without passthrough keep that.
+ */
+static bool check_host_bridges(PXBCXLDev *hb, Error **errp)
+{
+    CXLComponentState *cstate =
+        cxl_get_hb_cstate(PCI_HOST_BRIDGE(hb->cxl_host_bridge));
+    MemoryRegion *mr = &cstate->crb.component_registers;
+    unsigned count = 0, room;
+
+    if (!mr->container) {
+        return true;
+    }
+    room = memory_region_size(mr->container) / memory_region_size(mr);
+    object_child_foreach_recursive(qdev_get_machine(), count_host_bridge,
+                                   &count);
+    if (count > room) {
+        error_setg(errp, "the machine has room for the registers of %u "
+                   "pxb-cxl, and not for %u: add root ports to one of them "
+                   "instead, with -device cxl-rp,bus=%s,port=N", room, count,
+                   host_bridge_name(hb));
+        return false;
+    }
+    return true;
 }
 
 bool cxl_firmware_check(Error **errp)
 {
-    GSList *endpoints = cxl_endpoints();
-    bool ok = true;
+    g_autoptr(GSList) endpoints = cxl_endpoints();
 
-    for (GSList *l = endpoints; l && ok; l = l->next) {
-        ok = check_window(l->data, errp);
+    for (GSList *l = endpoints; l; l = l->next) {
+        PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(l->data)->pci_device(l->data);
+
+        if (!check_host_bridges(cxl_route_host_bridge(pdev), errp) ||
+            !check_path(l->data, errp) || !check_window(l->data, errp)) {
+            return false;
+        }
     }
-    g_slist_free(endpoints);
-    return ok && place_all(false, errp);
+    return place_all(false, errp);
 }
 
 bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp)
 {
-    GArray *taken;
-    uint64_t base;
-    bool ok;
+    ERRP_GUARD();
 
-    if (!check_window(ep, errp)) {
+    if (!check_path(ep, errp) || !check_window(ep, errp)) {
         return false;
     }
-    if (!CXL_ENDPOINT_GET_CLASS(ep)->firmware_commits(ep)) {
-        return true;
+    if (!place_all(false, errp)) {
+        error_prepend(errp, "the next system reset would find no place for "
+                      "all: ");
+        return false;
     }
-    taken = taken_ranges(ep);
-    ok = find_place(ep, taken, &base, errp);
-    g_array_free(taken, true);
-    return ok;
+    return true;
+}
+
+static bool no_decoder(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+{
+    return false;
+}
+
+void cxl_firmware_plug(CXLEndpoint *ep)
+{
+    CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
+    PCIDevice *pdev = epc->pci_device(ep);
+    g_autoptr(GArray) taken = g_array_new(false, false, sizeof(CXLHDMRange));
+    g_autoptr(GSList) endpoints = cxl_endpoints();
+    Error *err = NULL;
+    uint64_t base;
+
+    if (!epc->firmware_commits(ep) || find_firmware()->in_reset ||
+        !cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
+                                   no_decoder, NULL)) {
+        return;
+    }
+    for (GSList *l = endpoints; l; l = l->next) {
+        CXLHDMRange range;
+
+        for (unsigned n = 0; l->data != ep && n < HDM_DECODE_MAX; n++) {
+            if (CXL_ENDPOINT_GET_CLASS(l->data)->get_committed(l->data, n,
+                                                               &range)) {
+                g_array_append_val(taken, range);
+            }
+        }
+    }
+    if (!find_place(ep, taken, 0, &base, NULL)) {
+        return;
+    }
+    trace_cxl_firmware_place(pdev->name, base, epc->memory_size(ep));
+    if (!epc->firmware_commit(ep, base, &err)) {
+        warn_report_err(err);
+    }
+}
+
+static void cxl_firmware_reset_enter(Object *obj, ResetType type)
+{
+    CXL_FIRMWARE(obj)->in_reset = true;
 }
 
 static void cxl_firmware_reset_exit(Object *obj, ResetType type)
@@ -319,9 +518,12 @@ static void cxl_firmware_reset_exit(Object *obj, ResetType type)
     Error *err = NULL;
 
     /* cxl_firmware_check() found it possible; a device may have failed since */
+    memory_region_transaction_begin();
     if (!place_all(true, &err)) {
         error_report_err(err);
     }
+    memory_region_transaction_commit();
+    CXL_FIRMWARE(obj)->in_reset = false;
 }
 
 static ResettableState *cxl_firmware_reset_state(Object *obj)
@@ -331,35 +533,33 @@ static ResettableState *cxl_firmware_reset_state(Object *obj)
 
 void cxl_firmware_init(void)
 {
-    Object *machine = qdev_get_machine();
     Object *firmware;
 
-    if (object_resolve_path_component(machine, TYPE_CXL_FIRMWARE)) {
+    if (find_firmware()) {
         return;
     }
     firmware = object_new(TYPE_CXL_FIRMWARE);
-    object_property_add_child(machine, TYPE_CXL_FIRMWARE, firmware);
+    object_property_add_child(qdev_get_machine(), TYPE_CXL_FIRMWARE, firmware);
     qemu_register_resettable(firmware);
     object_unref(firmware);
 }
 
 void cxl_firmware_exit(void)
 {
-    Object *firmware = object_resolve_path_component(qdev_get_machine(),
-                                                     TYPE_CXL_FIRMWARE);
-    GSList *endpoints = cxl_endpoints();
+    CXLFirmware *firmware = find_firmware();
+    g_autoptr(GSList) endpoints = cxl_endpoints();
 
     if (firmware && !endpoints) {
-        qemu_unregister_resettable(firmware);
-        object_unparent(firmware);
+        qemu_unregister_resettable(OBJECT(firmware));
+        object_unparent(OBJECT(firmware));
     }
-    g_slist_free(endpoints);
 }
 
 static void cxl_firmware_class_init(ObjectClass *klass, const void *data)
 {
     ResettableClass *rc = RESETTABLE_CLASS(klass);
 
+    rc->phases.enter = cxl_firmware_reset_enter;
     rc->phases.exit = cxl_firmware_reset_exit;
     rc->get_state = cxl_firmware_reset_state;
 }

@@ -15,6 +15,38 @@
 #include "hw/pci/pcie_port.h"
 #include "trace.h"
 
+/*
+ * All endpoints of the machine, in the order of cxl_endpoints(), and its
+ * windows. A port's register can change often: do not search for them then.
+ */
+#define TYPE_CXL_ROUTES "cxl-routes"
+OBJECT_DECLARE_SIMPLE_TYPE(CXLRoutes, CXL_ROUTES)
+
+struct CXLRoutes {
+    Object parent_obj;
+
+    GSList *endpoints;
+    GSList *windows;
+};
+
+/* NULL in a machine that never had an endpoint */
+static CXLRoutes *find_routes(void)
+{
+    Object *obj = object_resolve_path_component(qdev_get_machine(),
+                                                TYPE_CXL_ROUTES);
+
+    return obj ? CXL_ROUTES(obj) : NULL;
+}
+
+/* Fixed once the machine is ready; sorted by index */
+static GSList *find_windows(CXLRoutes *routes)
+{
+    if (!routes->windows && phase_check(PHASE_MACHINE_READY)) {
+        routes->windows = cxl_fmws_get_all_sorted();
+    }
+    return routes->windows;
+}
+
 static PCIDevice *endpoint_pci(CXLEndpoint *ep)
 {
     return CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
@@ -25,7 +57,7 @@ static CXLRoute *endpoint_route(CXLEndpoint *ep)
     return CXL_ENDPOINT_GET_CLASS(ep)->route(ep);
 }
 
-static bool is_port(PCIDevice *pdev, const char *type)
+static bool is_a(PCIDevice *pdev, const char *type)
 {
     return pdev && object_dynamic_cast(OBJECT(pdev), type);
 }
@@ -33,18 +65,22 @@ static bool is_port(PCIDevice *pdev, const char *type)
 PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev)
 {
     PCIBus *bus = pci_get_bus(pdev);
+    PCIDevice *port = pci_bridge_get_device(bus);
 
-    while (!pci_bus_is_root(bus)) {
-        PCIDevice *port = pci_bridge_get_device(bus);
-
-        if (!is_port(port, "cxl-rp") && !is_port(port, TYPE_CXL_DSP) &&
-            !is_port(port, TYPE_CXL_USP)) {
+    /* Switches alternate downstream and upstream ports */
+    while (!pci_bus_is_root(bus) && is_a(port, TYPE_CXL_DSP)) {
+        port = pci_bridge_get_device(pci_get_bus(port));
+        if (!is_a(port, TYPE_CXL_USP)) {
             return NULL;
         }
         bus = pci_get_bus(port);
+        port = pci_bridge_get_device(bus);
     }
-    /* A root bus itself is no place for a device: it needs a root port */
-    if (!pci_bus_is_cxl(bus) || bus == pci_get_bus(pdev)) {
+    if (pci_bus_is_root(bus) || !is_a(port, "cxl-rp")) {
+        return NULL;
+    }
+    bus = pci_get_bus(port);
+    if (!pci_bus_is_root(bus) || !pci_bus_is_cxl(bus)) {
         return NULL;
     }
     return PXB_CXL_DEV(bus->parent_dev);
@@ -71,7 +107,7 @@ bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
          port = pci_bridge_get_device(pci_get_bus(port))) {
         PCIDevice *above = pci_bridge_get_device(pci_get_bus(port));
 
-        if (is_port(above, TYPE_CXL_USP)) {
+        if (is_a(above, TYPE_CXL_USP)) {
             cstate = cxl_usp_to_cstate(CXL_USP(above));
             if (!func(cstate->crb.cache_mem_registers, port, opaque)) {
                 return false;
@@ -85,12 +121,21 @@ bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
     return func(cstate->crb.cache_mem_registers, port, opaque);
 }
 
-/* Does the decoder of a host bridge or switch send all of a range to @port? */
+/* Addresses from @at on that all go the same way; last @port looked at */
+typedef struct RoutePoint {
+    uint64_t at;
+    uint64_t size;
+    PCIDevice *port;
+} RoutePoint;
+
+/*
+ * Does a host bridge or switch send an address to @port? As for type 3
+ * devices, the first committed decoder with the address decides.
+ */
 static bool decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
                             void *opaque)
 {
-    CXLRouteStatus *status = opaque;
-    const CXLHDMRange *range = &status->range;
+    RoutePoint *point = opaque;
     const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
                          R_CXL_HDM_DECODER0_BASE_LO;
     uint32_t cap = ldl_le_p(cache_mem + R_CXL_HDM_DECODER_CAPABILITY);
@@ -98,13 +143,16 @@ static bool decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
                                                  CXL_HDM_DECODER_CAPABILITY,
                                                  DECODER_COUNT));
 
-    status->port = port;
+    point->port = port;
     for (int i = 0; i < MIN(count, CXL_HDM_DECODER_COUNT); i++) {
         uint32_t *reg = cache_mem + i * inc;
         uint32_t ctrl = ldl_le_p(reg + R_CXL_HDM_DECODER0_CTRL);
         uint32_t list = ldl_le_p(reg + R_CXL_HDM_DECODER0_TARGET_LIST_LO);
         uint64_t base, size;
 
+        if (!FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
+            continue;
+        }
         base = ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_LO) &
                R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
         base |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_HI) << 32;
@@ -112,15 +160,16 @@ static bool decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
                R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
         size |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_HI) << 32;
 
-        /* As for type 3 devices, the first decoder with the address counts */
-        if (range->base < base || range->base - base >= size) {
-            continue;
+        if (base > point->at) {
+            if (size) {
+                point->size = MIN(point->size, base - point->at);
+            }
+        } else if (point->at - base < size) {
+            point->size = MIN(point->size, size - (point->at - base));
+            return FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW) == 0 &&
+                   pcie_find_port_by_pn(pci_get_bus(port),
+                                        extract32(list, 0, 8)) == port;
         }
-        return FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED) &&
-               FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW) == 0 &&
-               range->size <= size - (range->base - base) &&
-               pcie_find_port_by_pn(pci_get_bus(port),
-                                    extract32(list, 0, 8)) == port;
     }
     return false;
 }
@@ -139,13 +188,10 @@ bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb)
            OBJECT(hb);
 }
 
-static CXLFixedWindow *find_window(PXBCXLDev *hb, const CXLHDMRange *range,
-                                   Error **errp)
+static CXLFixedWindow *find_window(CXLRoutes *routes, PXBCXLDev *hb,
+                                   const CXLHDMRange *range, Error **errp)
 {
-    GSList *windows = cxl_fmws_get_all_sorted();
-    CXLFixedWindow *found = NULL;
-
-    for (GSList *l = windows; l; l = l->next) {
+    for (GSList *l = find_windows(routes); l; l = l->next) {
         CXLFixedWindow *fw = l->data;
 
         if (!fw->base || range->base < fw->base ||
@@ -160,83 +206,124 @@ static CXLFixedWindow *find_window(PXBCXLDev *hb, const CXLHDMRange *range,
         } else if (range->size > fw->size - (range->base - fw->base)) {
             error_setg(errp, "it crosses the end of the fixed window");
         } else {
-            found = fw;
+            return fw;
         }
-        g_slist_free(windows);
-        return found;
+        return NULL;
     }
     error_setg(errp, "it is in no fixed window");
-    g_slist_free(windows);
     return NULL;
 }
 
-static bool mapped_for_another(CXLEndpoint *ep, const CXLHDMRange *range)
+static bool mapped_for_another(CXLRoutes *routes, CXLEndpoint *ep,
+                               const CXLHDMRange *range)
 {
-    GSList *endpoints = cxl_endpoints();
-    bool found = false;
+    for (GSList *l = routes->endpoints; l; l = l->next) {
+        if (l->data == ep) {
+            continue;
+        }
+        for (GSList *m = endpoint_route(l->data)->maps; m; m = m->next) {
+            CXLRouteMap *map = m->data;
 
-    for (GSList *l = endpoints; l && !found; l = l->next) {
-        CXLRoute *route = endpoint_route(l->data);
-
-        for (int n = 0; l->data != ep && n < HDM_DECODE_MAX; n++) {
-            found |= route->map[n].alias &&
-                     ranges_overlap(range->base, range->size,
-                                    route->map[n].range.base,
-                                    route->map[n].range.size);
+            if (ranges_overlap(range->base, range->size, map->range.base,
+                               map->range.size)) {
+                return true;
+            }
         }
     }
-    g_slist_free(endpoints);
-    return found;
+    return false;
 }
 
 bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp)
 {
     PXBCXLDev *hb = cxl_route_host_bridge(endpoint_pci(ep));
+    CXLRoutes *routes = find_routes();
 
-    if (!hb) {
+    if (!hb || !routes) {
         error_setg(errp, "the device is not below a CXL host bridge");
         return false;
     }
-    if (!find_window(hb, range, errp)) {
+    if (!find_window(routes, hb, range, errp)) {
         return false;
     }
-    if (mapped_for_another(ep, range)) {
+    if (mapped_for_another(routes, ep, range)) {
         error_setg(errp, "the range is mapped for another device");
         return false;
     }
     return true;
 }
 
-static void unmap(CXLEndpoint *ep, CXLRoute *route, unsigned n)
+static void unmap(CXLEndpoint *ep, CXLRouteMap *map)
 {
-    MemoryRegion *alias = route->map[n].alias;
+    CXLRoute *route = endpoint_route(ep);
 
-    trace_cxl_route_unmap(endpoint_pci(ep)->name, n, route->map[n].range.base);
-    memory_region_del_subregion(&route->map[n].fw->mr, alias);
-    object_unparent(OBJECT(alias));
-    g_free(alias);
-    route->map[n].alias = NULL;
+    trace_cxl_route_unmap(endpoint_pci(ep)->name, map->decoder,
+                          map->range.base);
+    memory_region_del_subregion(&map->fw->mr, map->alias);
+    object_unparent(OBJECT(map->alias));
+    g_free(map->alias);
+    route->maps = g_slist_remove(route->maps, map);
+    g_free(map);
 }
 
-static void map(CXLEndpoint *ep, CXLRoute *route, unsigned n,
-                CXLFixedWindow *fw, const CXLHDMRange *range)
+static void map(CXLEndpoint *ep, const CXLRouteMap *wanted)
 {
-    MemoryRegion *alias = g_new0(MemoryRegion, 1);
+    CXLRoute *route = endpoint_route(ep);
+    CXLRouteMap *map = g_memdup2(wanted, sizeof(*wanted));
 
     /* The owner keeps the PCI device alive while a guest can reach it */
-    memory_region_init_alias(alias, OBJECT(endpoint_pci(ep)), "cxl-hdm",
+    map->alias = g_new0(MemoryRegion, 1);
+    memory_region_init_alias(map->alias, OBJECT(endpoint_pci(ep)), "cxl-hdm",
                              CXL_ENDPOINT_GET_CLASS(ep)->memory(ep),
-                             range->dpa, range->size);
-    memory_region_add_subregion(&fw->mr, range->base - fw->base, alias);
-    route->map[n].alias = alias;
-    route->map[n].fw = fw;
-    route->map[n].range = *range;
-    trace_cxl_route_map(endpoint_pci(ep)->name, n, range->base, range->size,
-                        range->dpa);
+                             map->range.dpa, map->range.size);
+    memory_region_add_subregion(&map->fw->mr, map->range.base - map->fw->base,
+                                map->alias);
+    route->maps = g_slist_prepend(route->maps, map);
+    trace_cxl_route_map(endpoint_pci(ep)->name, map->decoder, map->range.base,
+                        map->range.size, map->range.dpa);
 }
 
-static CXLRouteState find_state(CXLEndpoint *ep, unsigned n,
-                                CXLRouteStatus *status)
+/*
+ * Walk all ports for each part of @status->range that goes the same way, and
+ * add to @wanted, if not NULL, what arrives at the endpoint. Returns true if
+ * all of it does.
+ */
+static bool walk_ports(CXLEndpoint *ep, PXBCXLDev *hb, unsigned n,
+                       CXLRouteStatus *status, GArray *wanted)
+{
+    const CXLHDMRange *range = &status->range;
+    RoutePoint point = { .at = range->base };
+    CXLRouteMap *last = NULL;
+    bool all = true;
+
+    while (point.at - range->base < range->size) {
+        point.size = range->size - (point.at - range->base);
+        if (!cxl_route_foreach_decoder(endpoint_pci(ep), hb, decodes_to_port,
+                                       &point)) {
+            status->port = status->port ?: point.port;
+            last = NULL;
+            all = false;
+        } else if (last) {
+            last->range.size += point.size;
+        } else if (wanted) {
+            CXLRouteMap map = {
+                .fw = status->window,
+                .decoder = n,
+                .range.base = point.at,
+                .range.size = point.size,
+                .range.dpa = range->dpa + (point.at - range->base),
+            };
+
+            g_array_append_val(wanted, map);
+            last = &g_array_index(wanted, CXLRouteMap, wanted->len - 1);
+        }
+        point.at += point.size;
+    }
+    return all;
+}
+
+static CXLRouteState find_state(CXLRoutes *routes, CXLEndpoint *ep,
+                                unsigned n, CXLRouteStatus *status,
+                                GArray *wanted)
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
@@ -246,125 +333,130 @@ static CXLRouteState find_state(CXLEndpoint *ep, unsigned n,
         return CXL_ROUTE_NOT_COMMITTED;
     }
     hb = cxl_route_host_bridge(pdev);
-    status->window = hb ? find_window(hb, &status->range, NULL) : NULL;
+    status->window = hb ? find_window(routes, hb, &status->range, NULL) : NULL;
     if (!status->window) {
         return CXL_ROUTE_NO_WINDOW;
     }
     if (!epc->memory(ep)) {
         return CXL_ROUTE_NO_MEMORY;
     }
-    if (!cxl_route_foreach_decoder(pdev, hb, decodes_to_port, status)) {
+    /* CXL.mem of this port goes to the emulated device at function 0 */
+    if (is_a(pci_get_bus(pdev)->devices[0], TYPE_CXL_TYPE3)) {
+        status->port = pci_bridge_get_device(pci_get_bus(pdev));
         return CXL_ROUTE_NOT_DECODED;
     }
-    return CXL_ROUTE_MAPPED;
+    return walk_ports(ep, hb, n, status, wanted) ? CXL_ROUTE_MAPPED
+                                                 : CXL_ROUTE_NOT_DECODED;
 }
 
-/* Where decoder @n is to be mapped; NULL if nowhere */
-static CXLFixedWindow *wanted(CXLEndpoint *ep, unsigned n, CXLHDMRange *range)
+CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
+                               CXLRouteStatus *status)
+{
+    CXLRoutes *routes = find_routes();
+    CXLRouteState state;
+
+    memset(status, 0, sizeof(*status));
+    if (!routes) {
+        return CXL_ROUTE_NOT_COMMITTED;
+    }
+    state = find_state(routes, ep, n, status, NULL);
+    if (state == CXL_ROUTE_MAPPED &&
+        mapped_for_another(routes, ep, &status->range)) {
+        return CXL_ROUTE_TAKEN;
+    }
+    return state;
+}
+
+/* What is to be mapped of an endpoint: CXLRouteMaps without alias */
+static GArray *find_wanted(CXLRoutes *routes, CXLEndpoint *ep)
 {
     static const char *const why[] = {
         [CXL_ROUTE_NO_WINDOW] = "no window",
         [CXL_ROUTE_NO_MEMORY] = "memory not accessible",
         [CXL_ROUTE_NOT_DECODED] = "not decoded by a port",
     };
-    CXLRouteStatus status = { };
-    CXLRouteState state = find_state(ep, n, &status);
-
-    *range = status.range;
-    if (state == CXL_ROUTE_MAPPED) {
-        return status.window;
-    }
-    if (state != CXL_ROUTE_NOT_COMMITTED) {
-        trace_cxl_route_none(endpoint_pci(ep)->name, n, range->base,
-                             why[state]);
-    }
-    return NULL;
-}
-
-CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
-                               CXLRouteStatus *status)
-{
-    CXLRouteState state;
-
-    memset(status, 0, sizeof(*status));
-    state = find_state(ep, n, status);
-    if (state == CXL_ROUTE_MAPPED && !endpoint_route(ep)->map[n].alias) {
-        return CXL_ROUTE_TAKEN;
-    }
-    return state;
-}
-
-static bool unmap_stale(CXLEndpoint *ep)
-{
-    CXLRoute *route = endpoint_route(ep);
-    bool found = false;
+    GArray *wanted = g_array_new(false, false, sizeof(CXLRouteMap));
 
     for (unsigned n = 0; n < HDM_DECODE_MAX; n++) {
-        CXLHDMRange range;
+        CXLRouteStatus status = { };
+        CXLRouteState state = find_state(routes, ep, n, &status, wanted);
 
-        if (route->map[n].alias &&
-            (wanted(ep, n, &range) != route->map[n].fw ||
-             memcmp(&range, &route->map[n].range, sizeof(range)))) {
-            unmap(ep, route, n);
-            found = true;
+        if (state != CXL_ROUTE_MAPPED && state != CXL_ROUTE_NOT_COMMITTED) {
+            trace_cxl_route_none(endpoint_pci(ep)->name, n, status.range.base,
+                                 why[state]);
         }
     }
-    return found;
+    return wanted;
 }
 
-static void map_wanted(CXLEndpoint *ep)
+static bool same_map(const CXLRouteMap *a, const CXLRouteMap *b)
 {
-    CXLRoute *route = endpoint_route(ep);
+    return a->fw == b->fw && a->decoder == b->decoder &&
+           !memcmp(&a->range, &b->range, sizeof(a->range));
+}
 
-    for (unsigned n = 0; n < HDM_DECODE_MAX; n++) {
-        CXLFixedWindow *fw;
-        CXLHDMRange range;
+static void unmap_stale(CXLEndpoint *ep, GArray *wanted)
+{
+    GSList *next;
 
-        if (route->map[n].alias) {
-            continue;
+    for (GSList *l = endpoint_route(ep)->maps; l; l = next) {
+        bool stale = true;
+
+        next = l->next;
+        for (unsigned i = 0; i < wanted->len; i++) {
+            stale &= !same_map(l->data,
+                               &g_array_index(wanted, CXLRouteMap, i));
         }
-        fw = wanted(ep, n, &range);
-        if (fw && !mapped_for_another(ep, &range)) {
-            map(ep, route, n, fw, &range);
+        if (stale) {
+            unmap(ep, l->data);
         }
     }
 }
 
-void cxl_route_update(CXLEndpoint *ep)
+static void map_wanted(CXLRoutes *routes, CXLEndpoint *ep, GArray *wanted)
 {
-    memory_region_transaction_begin();
-    if (unmap_stale(ep)) {
-        /* Another endpoint may have waited for the range */
-        cxl_route_update_all();
-    } else {
-        map_wanted(ep);
+    for (unsigned i = 0; i < wanted->len; i++) {
+        CXLRouteMap *entry = &g_array_index(wanted, CXLRouteMap, i);
+        bool mapped = false;
+
+        for (GSList *l = endpoint_route(ep)->maps; l; l = l->next) {
+            mapped |= same_map(l->data, entry);
+        }
+        if (!mapped && !mapped_for_another(routes, ep, &entry->range)) {
+            map(ep, entry);
+        }
     }
-    memory_region_transaction_commit();
 }
 
 void cxl_route_update_all(void)
 {
-    GSList *endpoints = cxl_endpoints();
+    CXLRoutes *routes = find_routes();
+    GPtrArray *wanted;
+    unsigned i = 0;
 
-    memory_region_transaction_begin();
-    for (GSList *l = endpoints; l; l = l->next) {
-        unmap_stale(l->data);
+    if (!routes || !routes->endpoints) {
+        return;
     }
-    for (GSList *l = endpoints; l; l = l->next) {
-        map_wanted(l->data);
+    wanted = g_ptr_array_new_with_free_func((GDestroyNotify)g_array_unref);
+    memory_region_transaction_begin();
+    for (GSList *l = routes->endpoints; l; l = l->next) {
+        g_ptr_array_add(wanted, find_wanted(routes, l->data));
+    }
+    /* What one leaves another may take */
+    for (GSList *l = routes->endpoints; l; l = l->next) {
+        unmap_stale(l->data, g_ptr_array_index(wanted, i++));
+    }
+    i = 0;
+    for (GSList *l = routes->endpoints; l; l = l->next) {
+        map_wanted(routes, l->data, g_ptr_array_index(wanted, i++));
     }
     memory_region_transaction_commit();
-    g_slist_free(endpoints);
+    g_ptr_array_unref(wanted);
 }
 
-static int collect_endpoint(Object *obj, void *opaque)
+void cxl_route_update(CXLEndpoint *ep)
 {
-    GSList **list = opaque;
-
-    if (object_dynamic_cast(obj, TYPE_CXL_ENDPOINT)) {
-        *list = g_slist_prepend(*list, CXL_ENDPOINT(obj));
-    }
-    return 0;
+    cxl_route_update_all();
 }
 
 /* Depth of @pdev below its root bus; 0 directly on it */
@@ -387,7 +479,18 @@ static PCIDevice *ancestor(PCIDevice *pdev, unsigned levels)
     return pdev;
 }
 
-static gint compare_endpoints(gconstpointer a, gconstpointer b, gpointer opaque)
+/* Port numbers are chosen by the user, slots may follow the command line */
+static int compare_step(PCIDevice *a, PCIDevice *b)
+{
+    int diff = 0;
+
+    if (is_a(a, TYPE_PCIE_PORT) && is_a(b, TYPE_PCIE_PORT)) {
+        diff = PCIE_PORT(a)->port - PCIE_PORT(b)->port;
+    }
+    return diff ?: a->devfn - b->devfn;
+}
+
+static gint compare_endpoints(gconstpointer a, gconstpointer b)
 {
     PCIDevice *pa = endpoint_pci((CXLEndpoint *)a);
     PCIDevice *pb = endpoint_pci((CXLEndpoint *)b);
@@ -396,29 +499,69 @@ static gint compare_endpoints(gconstpointer a, gconstpointer b, gpointer opaque)
                pci_bus_num(pci_get_bus(ancestor(pb, db)));
 
     for (unsigned i = 0; !diff && i <= MIN(da, db); i++) {
-        diff = ancestor(pa, da - i)->devfn - ancestor(pb, db - i)->devfn;
+        diff = compare_step(ancestor(pa, da - i), ancestor(pb, db - i));
     }
     return diff ? diff : (int)da - (int)db;
 }
 
 GSList *cxl_endpoints(void)
 {
-    GSList *list = NULL;
+    CXLRoutes *routes = find_routes();
 
-    object_child_foreach_recursive(qdev_get_machine(), collect_endpoint,
-                                   &list);
-    return g_slist_sort_with_data(list, compare_endpoints, NULL);
+    return routes ? g_slist_copy(routes->endpoints) : NULL;
 }
 
-static const TypeInfo cxl_endpoint_info = {
-    .name = TYPE_CXL_ENDPOINT,
-    .parent = TYPE_INTERFACE,
-    .class_size = sizeof(CXLEndpointClass),
+void cxl_route_add(CXLEndpoint *ep)
+{
+    CXLRoutes *routes = find_routes();
+
+    if (!routes) {
+        routes = CXL_ROUTES(object_new(TYPE_CXL_ROUTES));
+        object_property_add_child(qdev_get_machine(), TYPE_CXL_ROUTES,
+                                  OBJECT(routes));
+        object_unref(routes);
+    }
+    routes->endpoints = g_slist_insert_sorted(routes->endpoints, ep,
+                                              compare_endpoints);
+}
+
+void cxl_route_remove(CXLEndpoint *ep)
+{
+    CXLRoutes *routes = find_routes();
+    CXLRoute *route = endpoint_route(ep);
+
+    if (!routes) {
+        return;
+    }
+    memory_region_transaction_begin();
+    while (route->maps) {
+        unmap(ep, route->maps->data);
+    }
+    routes->endpoints = g_slist_remove(routes->endpoints, ep);
+    cxl_route_update_all();
+    memory_region_transaction_commit();
+    if (!routes->endpoints) {
+        object_unparent(OBJECT(routes));
+    }
+}
+
+static void cxl_routes_finalize(Object *obj)
+{
+    g_slist_free(CXL_ROUTES(obj)->endpoints);
+    g_slist_free(CXL_ROUTES(obj)->windows);
+}
+
+static const TypeInfo cxl_route_types[] = {
+    {
+        .name = TYPE_CXL_ENDPOINT,
+        .parent = TYPE_INTERFACE,
+        .class_size = sizeof(CXLEndpointClass),
+    }, {
+        .name = TYPE_CXL_ROUTES,
+        .parent = TYPE_OBJECT,
+        .instance_size = sizeof(CXLRoutes),
+        .instance_finalize = cxl_routes_finalize,
+    },
 };
 
-static void cxl_route_register_types(void)
-{
-    type_register_static(&cxl_endpoint_info);
-}
-
-type_init(cxl_route_register_types)
+DEFINE_TYPES(cxl_route_types)

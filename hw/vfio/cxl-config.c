@@ -111,6 +111,7 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     VFIOPCIDevice *vdev = VFIO_PCI_DEVICE(pdev);
     VFIOCXL *cxl = vdev->cxl.cxl;
 
+    cxl->arriving = false;
     if (vfio_cxl_dvsec_owns(&cxl->dvsecs, addr, len)) {
         write_dvsec(cxl, addr, val, len);
         return;

@@ -33,6 +33,7 @@ enum {
  * @plain_reason: why
  * @exited: it is being taken away
  * @migration_blocker: why the VM cannot be migrated
+ * @arriving: it was plugged, and the guest has not configured it yet
  * @firmware_commits: virtual firmware commits decoder 0
  * @info: what the kernel said
  * @bar: the component BAR
@@ -66,6 +67,7 @@ struct VFIOCXL {
     char *plain_reason;
     bool exited;
     Error *migration_blocker;
+    bool arriving;
     bool firmware_commits;
     VFIOCXLInfo info;
     unsigned bar;

@@ -333,5 +333,9 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
             end_probe(cxl);
         }
         finish_reset(cxl, cxl->reset_result);
+        /* In device_add, and when the guest powers up the slot */
+        if (cxl->arriving && cxl->reset_result == 0) {
+            cxl_firmware_plug(CXL_ENDPOINT(cxl));
+        }
     }
 }

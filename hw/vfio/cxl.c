@@ -42,7 +42,15 @@ static bool endpoint_get_decoder(CXLEndpoint *ep, unsigned n,
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
-    return !cxl->exited && cxl_hdm_get(&cxl->hdm, n, range);
+    return cxl_hdm_get(&cxl->hdm, n, range);
+}
+
+static bool endpoint_get_committed(CXLEndpoint *ep, unsigned n,
+                                   CXLHDMRange *range)
+{
+    VFIOCXL *cxl = VFIO_CXL(ep);
+
+    return cxl_hdm_is_committed(&cxl->hdm, n, range);
 }
 
 static MemoryRegion *endpoint_memory(CXLEndpoint *ep)
@@ -143,6 +151,8 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 
     /* Cold-plugged devices are checked together, when all windows are known */
     cxl_firmware_init();
+    cxl_route_add(CXL_ENDPOINT(cxl));
+    cxl->arriving = DEVICE(cxl->vdev)->hotplugged;
     return !DEVICE(cxl->vdev)->hotplugged ||
            cxl_firmware_check_endpoint(CXL_ENDPOINT(cxl), errp);
 }
@@ -232,7 +242,7 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
     cxl->exited = true;
     migrate_del_blocker(&cxl->migration_blocker);
     if (!cxl->plain) {
-        cxl_route_update(CXL_ENDPOINT(cxl));
+        cxl_route_remove(CXL_ENDPOINT(cxl));
         object_unparent(OBJECT(cxl));
         cxl_firmware_exit();
     }
@@ -314,6 +324,7 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     epc->pci_device = endpoint_pci_device;
     epc->route = endpoint_route;
     epc->get_decoder = endpoint_get_decoder;
+    epc->get_committed = endpoint_get_committed;
     epc->memory = endpoint_memory;
     epc->memory_size = endpoint_memory_size;
     epc->firmware_commits = endpoint_firmware_commits;

@@ -21,16 +21,25 @@ DECLARE_CLASS_CHECKERS(CXLEndpointClass, CXL_ENDPOINT, TYPE_CXL_ENDPOINT)
 #define CXL_ENDPOINT(obj) INTERFACE_CHECK(CXLEndpoint, (obj), TYPE_CXL_ENDPOINT)
 
 /**
- * struct CXLRoute - where an endpoint's memory is mapped; one per endpoint
- * @map: per decoder of the endpoint, the alias (NULL if there is none), the
- *       window that it is in and what it shows
+ * struct CXLRouteMap - a part of an endpoint's memory that is mapped
+ * @alias: shows it
+ * @fw: the window that it is in
+ * @range: what it shows, all or a part of what the decoder maps
+ * @decoder: the endpoint's decoder
+ */
+typedef struct CXLRouteMap {
+    MemoryRegion *alias;
+    CXLFixedWindow *fw;
+    CXLHDMRange range;
+    unsigned decoder;
+} CXLRouteMap;
+
+/**
+ * struct CXLRoute - what is mapped of an endpoint; zero at first
+ * @maps: CXLRouteMaps
  */
 typedef struct CXLRoute {
-    struct {
-        MemoryRegion *alias;
-        CXLFixedWindow *fw;
-        CXLHDMRange range;
-    } map[HDM_DECODE_MAX];
+    GSList *maps;
 } CXLRoute;
 
 /**
@@ -39,6 +48,7 @@ typedef struct CXLRoute {
  * @route: the CXLRoute that it holds for cxl_route_update()
  * @get_decoder: what decoder @n maps; false if it is not active or there is
  *               no such decoder
+ * @get_committed: the same for a decoder that is committed, active or not
  * @memory: the device's memory, DPA 0 first; NULL while it may not be touched
  * @memory_size: bytes of memory that it has
  * @firmware_commits: is the platform's firmware to commit decoder 0, or the
@@ -53,6 +63,7 @@ struct CXLEndpointClass {
     PCIDevice *(*pci_device)(CXLEndpoint *ep);
     CXLRoute *(*route)(CXLEndpoint *ep);
     bool (*get_decoder)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range);
+    bool (*get_committed)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range);
     MemoryRegion *(*memory)(CXLEndpoint *ep);
     uint64_t (*memory_size)(CXLEndpoint *ep);
     bool (*firmware_commits)(CXLEndpoint *ep);
@@ -65,7 +76,8 @@ struct CXLEndpointClass {
  * cxl_route_host_bridge() - The pxb-cxl above a PCI device
  * @pdev: the device
  *
- * Returns: NULL unless all ports between the two are CXL ports
+ * Returns: NULL unless all ports between the two are CXL ports, of which each
+ * upstream port has a root port or a downstream port above it
  */
 PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev);
 
@@ -123,7 +135,7 @@ typedef enum CXLRouteState {
  * @range: what it maps, unless it is not committed
  * @window: the fixed window with that range, NULL if there is none
  * @port: with CXL_ROUTE_NOT_DECODED the port to which no decoder above it
- *        sends the range
+ *        sends all of the range; parts may be mapped
  */
 typedef struct CXLRouteStatus {
     CXLHDMRange range;
@@ -141,21 +153,40 @@ CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
                                CXLRouteStatus *status);
 
 /**
- * cxl_route_update() - Make the map what the decoders say, for one endpoint
+ * cxl_route_add() - Let an endpoint take part
+ * @ep: the endpoint
+ */
+void cxl_route_add(CXLEndpoint *ep);
+
+/**
+ * cxl_route_remove() - Unmap an endpoint and forget it
+ * @ep: the endpoint; need not have been added
+ */
+void cxl_route_remove(CXLEndpoint *ep);
+
+/**
+ * cxl_route_update_all() - Make the map what the decoders say
+ *
+ * To be called after each change of a decoder of a host bridge, switch or
+ * endpoint, and of whether an endpoint's memory may be touched. Addresses
+ * are mapped that every decoder on the way sends to the endpoint; of two
+ * functions behind one port that claim the same, the one that has it keeps
+ * it. Does nothing in a machine without endpoints.
+ */
+void cxl_route_update_all(void);
+
+/**
+ * cxl_route_update() - The same, after a change in one endpoint
  * @ep: the endpoint
  */
 void cxl_route_update(CXLEndpoint *ep);
 
 /**
- * cxl_route_update_all() - The same for all, after a change in a port
- */
-void cxl_route_update_all(void);
-
-/**
  * cxl_endpoints() - All endpoints
  *
- * Returns: CXLEndpoints in the order of bus number, ports and function,
- * whatever the order in which they were made. Free with g_slist_free().
+ * Returns: CXLEndpoints in the order of bus_nr of the host bridge, numbers of
+ * the ports, and function, whatever the order in which they were made. Free
+ * with g_slist_free().
  */
 GSList *cxl_endpoints(void);
 
@@ -176,15 +207,30 @@ void cxl_firmware_exit(void);
  * cxl_firmware_check() - Will all endpoints find their place?
  * @errp: which will not, and which option would help
  *
- * Enough room in windows, and enough decoders in the ports.
+ * Ports that can be told apart, enough room in windows, and enough decoders
+ * in the ports. Always true in a machine without endpoints.
  */
 bool cxl_firmware_check(Error **errp);
 
 /**
- * cxl_firmware_check_endpoint() - Will @ep find a place beside what is there?
+ * cxl_firmware_check_endpoint() - Will @ep find a place with all others?
  * @ep: an endpoint that is being plugged into a running machine
  * @errp: why not, and which option would help
+ *
+ * At the next system reset, that is: now it may have to wait until the
+ * guest's software makes room.
  */
 bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp);
+
+/**
+ * cxl_firmware_plug() - Commit an endpoint that has been plugged
+ * @ep: the endpoint, as its reset left it
+ *
+ * If firmware is to commit it, nothing between window and endpoint has a
+ * decoder, and a window has room. Otherwise the endpoint stays uncommitted
+ * for the guest's software: outside a system reset the decoders of host
+ * bridges and switches are the guest's. Does nothing during a system reset.
+ */
+void cxl_firmware_plug(CXLEndpoint *ep);
 
 #endif /* CXL_ROUTE_H */
