@@ -399,6 +399,8 @@ def report(clock: Clock) -> None:
 
 def run() -> int:
     clock = Clock()
+    if platform.machine() != 'x86_64':
+        raise Failure('the guest of make bench is for x86_64 hosts')
     if shutil.disk_usage('/dev/shm').free < GIB:
         raise Failure('/dev/shm has less than 1 GiB free, for the guest\'s RAM '
                       'and the device\'s memory')

@@ -18,6 +18,8 @@
 #define NVME \
     " -drive if=none,id=drive0,driver=null-co,size=1M" \
     " -device nvme,serial=1,drive=drive0,bus=pcie.0,addr=0x10"
+#define RNG \
+    " -device virtio-rng-pci,disable-legacy=on,bus=pcie.0,addr=0x10"
 #define REFUSED "access by QEMU itself"
 
 /* What QEMU prints, as the tests need it: it goes to a file in @sim */
@@ -180,6 +182,66 @@ static void forbid(CXLMachine *m)
                                              "memory", NULL);
 
     g_assert_cmpint(truncate(path, 0), ==, 0);
+}
+
+/*
+ * One that maps memory for DMA: virtio. Its queue at @queue has one buffer, at
+ * @buffer; returns whether it says that it has filled that, in @tries ms.
+ */
+static bool virtio_fills(CXLMachine *m, uint64_t queue, uint64_t buffer,
+                         unsigned tries)
+{
+    uint64_t regs = map_bar(m, 4);
+    QTestState *qts = m->qts;
+    bool used = false;
+
+    qtest_writeb(qts, regs + 0x14, 0);                  /* reset */
+    qtest_writeb(qts, regs + 0x14, 0x3);                /* DRIVER */
+    qtest_writel(qts, regs + 0x08, 1);
+    qtest_writel(qts, regs + 0x0c, 1);                  /* VERSION_1 */
+    qtest_writeb(qts, regs + 0x14, 0xb);                /* FEATURES_OK */
+    qtest_writew(qts, regs + 0x16, 0);                  /* queue 0 */
+    qtest_writew(qts, regs + 0x18, 8);                  /* 8 entries */
+    for (int i = 0; i < 3; i++) {
+        qtest_writel(qts, regs + 0x20 + 8 * i, queue + 0x1000 * i);
+        qtest_writel(qts, regs + 0x24 + 8 * i, (queue + 0x1000 * i) >> 32);
+    }
+    qtest_memset(qts, queue, 0, 0x3000);
+    qtest_writeq(qts, queue, buffer);
+    qtest_writel(qts, queue + 8, 64);
+    qtest_writew(qts, queue + 12, 2);                   /* to be written */
+    qtest_writew(qts, queue + 0x1002, 1);               /* one is there */
+    qtest_writew(qts, regs + 0x1c, 1);
+    qtest_writeb(qts, regs + 0x14, 0xf);                /* DRIVER_OK */
+    qtest_writew(qts, regs + 0x3000, 0);                /* notify */
+    for (int i = 0; i < tries && !used; i++) {
+        g_usleep(i ? 1000 : 0);
+        used = qtest_readw(qts, queue + 0x2002) == 1;
+    }
+    return used;
+}
+
+static void test_virtio(gconstpointer data)
+{
+    uint64_t base, ram = ram_base();
+    CXLMachine *m = start(data, RNG, "");
+
+    base = hdm_base(m, 0);
+    vfio_sim_poke(m->sim, 0x8000, 0);
+    g_assert_true(virtio_fills(m, base, base + 0x8000, 10000));
+    g_assert_cmphex(vfio_sim_peek(m->sim, 0x8000), !=, 0);
+    cxl_machine_stop(m);
+
+    m = start(data, RNG, ",x-cxl-host-access=off");
+    base = hdm_base(m, 0);
+    forbid(m);
+    g_assert_true(virtio_fills(m, ram, ram + 0x8000, 10000));
+    g_assert_cmphex(qtest_readq(m->qts, ram + 0x8000), !=, 0);
+    /* It thinks that it has, as with DMA to an address where nothing is */
+    g_assert_true(virtio_fills(m, ram, base, 10000));
+    g_assert_false(virtio_fills(m, base, ram, 1));
+    g_assert_cmpint(said(m, REFUSED), ==, 1);
+    cxl_machine_stop(m);
 }
 
 static void assert_dma_refused(CXLMachine *m)
@@ -593,6 +655,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     vfio_cxl_add("host-access/dma-allowed", kernels, test_dma_allowed);
+    vfio_cxl_add("host-access/virtio", one_kernel, test_virtio);
     vfio_cxl_add("host-access/off", kernels, test_off);
     vfio_cxl_add("host-access/kvm", one_kernel, test_kvm);
     vfio_cxl_add("host-access/kvm-on", one_kernel, test_kvm_on);
