@@ -271,6 +271,7 @@ def growing(accel: str) -> None:
         if accel == 'kvm':
             bare.append(slot_time(max(sizes())))
     flat(f'{accel.upper()}, start-up (ms)', started,
+         '' if accel == 'kvm' else
          'what grows is QEMU\'s dirty bitmap, three bits for 4 KiB: ')
     flat(f'{accel.upper()}, from COMMIT to mapped (us)', mapped)
     if bare:
