@@ -245,7 +245,9 @@ static uint64_t host_property(CXLMachine *m, const char *name)
 /* Guest firmware is told of them, and PCI's 64-bit addresses follow */
 static void test_q35_map(void)
 {
-    CXLMachine *m = start("--memory=2G", CXL_BRIDGE);
+    /* One window ends at 5.25 GiB, the next begins at 6 GiB */
+    CXLMachine *m = start("--devices=2", CXL_BRIDGE SECOND_BRIDGE
+                          SECOND_DEVICE("rp1"));
     QFWCFG *fw_cfg = pc_fw_cfg_init(m->qts);
     uint64_t end;
 
