@@ -12,6 +12,7 @@ import assemble
 import check
 import discard
 import fetch
+import machines
 import ours
 import patch
 import refresh
@@ -350,6 +351,36 @@ class TestResults(Fixture):
         with mock.patch.object(check, 'RESULTS', self.root / 'build'), \
                 mock.patch('builtins.print'):
             self.assertEqual(check.summary(['unit']), 1)
+
+
+class TestMachines(unittest.TestCase):
+    """What machines.py makes of two machines."""
+
+    def test_differences(self) -> None:
+        same = {'table DSDT': b'abc', 'etc/e820': b''}
+        self.assertEqual(machines.differences(same, dict(same)), '')
+        self.assertEqual(
+            machines.differences(same, {'table DSDT': b'abd', 'more': b''}),
+            'etc/e820: gone, more: new, table DSDT: differs at byte 2')
+        self.assertEqual(
+            machines.differences({'a': b'xy'}, {'a': b'xyz'}),
+            'a: differs at byte 2')
+
+    def test_tables(self) -> None:
+        table = b'SSDT\x0a\0\0\0..'
+        found = machines.tables(table + table + b'CEDT\x08\0\0\0' + bytes(16))
+        self.assertEqual(list(found), ['table SSDT', "table SSDT'",
+                                       'table CEDT'])
+        self.assertEqual(found['table SSDT'], table)
+
+    def test_memory_map(self) -> None:
+        one = 'FlatView #0\r\n AS "b"\r\n AS "a"\r\n Root: x\r\n  0-1: ram\r\n'
+        two = 'FlatView #1\n AS "c"\n Root: y\n  2-3: rom\n'
+        swapped = (two + one).replace(' AS "b"\r\n AS "a"', ' AS "a"\n AS "b"')
+        self.assertEqual(machines.memory_map(one + two),
+                         machines.memory_map(swapped))
+        self.assertNotEqual(machines.memory_map(one + two),
+                            machines.memory_map(one + two.replace('2', '1')))
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU's own tests on the pristine tree and on ours, compared case by case."""
+"""QEMU's own tests, and what guests find, on the pristine tree and on ours."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import build
+import machines
 import ninja
 import runtests
 import tap
@@ -145,10 +146,11 @@ def run() -> int:
     if not compared:
         raise Failure('upstream\'s tests gave no result at all; logs: '
                       f'{RESULTS / "upstream"}')
+    compared += machines.compare(pristine, QEMU / 'obj')
     tap.append(results, compared)
     different = [case for case in compared
                  if case.remark and case.result != 'skip']
-    say(f'{len(compared)} upstream cases compared, {len(different)} differ')
+    say(f'{len(compared)} cases compared, {len(different)} differ')
     for case in different:
         say(f'    {case.name}: {case.remark}')
     return int(any(case.result == 'not ok' for case in compared))
