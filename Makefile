@@ -29,6 +29,7 @@ help:
 ##   make check-qtest     qtests with vfio-sim
 ##   make check-fuzz      the reader of the kernel's interface, a million replies
 ##   make check-guest     real guests
+##   make check-libvirt   real guests started by libvirt
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
 ##   make check-series    is series/ complete; does each step compile
 ##   make fuzz            10 million replies, or RUNS=
@@ -41,13 +42,15 @@ help:
 ## Settings: QEMU_SRC=DIRECTORY or TARBALL, QEMU_SRC_SHA256=, JOBS=, PYTHON=,
 ## CC=, QEMU_CONFIGURE=more options for configure, DEBIAN_MIRROR=
 
-.PHONY: deps deps-build deps-test deps-guest
+.PHONY: deps deps-build deps-test deps-guest deps-libvirt
 deps:
-	@tools/deps build test guest
+	@tools/deps build test guest libvirt
 deps-build:
 	@tools/deps build
 deps-test:
 	@tools/deps build test
+deps-libvirt:
+	@tools/deps build guest libvirt
 deps-guest:
 	@tools/deps build guest
 
@@ -68,8 +71,8 @@ run: deps-guest build
 	@$(GUEST) prepare
 	@$(GUEST) demo
 
-.PHONY: check parts check-unit check-qtest check-fuzz check-guest check-upstream check-series
-PARTS = unit qtest fuzz series guest upstream
+.PHONY: check parts check-unit check-qtest check-fuzz check-guest check-libvirt check-upstream check-series
+PARTS = unit qtest fuzz series guest libvirt upstream
 check: deps
 	@$(TOOL)check.py $(PARTS)
 parts:
@@ -78,6 +81,8 @@ check-unit check-qtest check-fuzz check-upstream check-series: check-%: deps-tes
 	@$(TOOL)check.py $*
 check-guest: deps-guest
 	@$(TOOL)check.py guest
+check-libvirt: deps-libvirt
+	@$(TOOL)check.py libvirt
 
 .PHONY: fuzz
 fuzz: deps-test

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make check and its parts: run tests, keep their results as TAP, count.
 
-check.py PART...             runs parts (unit qtest fuzz guest upstream series)
+check.py PART...             runs parts (unit qtest fuzz guest libvirt upstream series)
 check.py --summary PART...   counts what the last run of these parts gave
 """
 
@@ -95,6 +95,12 @@ def check_guest(results: Path) -> None:
     run_program([*harness, 'check', '--tap', str(results)], 'the guest tests')
 
 
+def check_libvirt(results: Path) -> None:
+    build.build()
+    run_program([sys.executable, str(ROOT / 'tests/libvirt/check.py'), '--tap',
+                 str(results)], 'the tests with libvirt')
+
+
 def check_fuzz(results: Path) -> None:
     tool('fuzz.py', '1000000', str(results))(results)
 
@@ -110,6 +116,7 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'qtest': (check_qtest, 900),
     'fuzz': (check_fuzz, 300),
     'guest': (check_guest, 1200),
+    'libvirt': (check_libvirt, 600),
     'upstream': (tool('upstream.py'), 1200),
     'series': (tool('series.py', 'check'), 1200),
 }

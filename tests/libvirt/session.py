@@ -1,0 +1,170 @@
+# A libvirtd of one version, in session mode, on vfio-sim's host.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+"""Versions of libvirt, and a libvirtd that lives as long as a test."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from debian import AptRoot, say, unpack
+
+# libvirt takes root for its privileged mode, which needs a whole machine of
+# its own. In a user namespace root's files are accessible to a user who is not
+# root.
+NOBODY = ['unshare', '--user', '--map-user=65534', '--map-group=65534']
+# The second version that is tested, where the machine has the first
+OTHER_SUITE = {'bookworm': 'bookworm-backports'}
+PACKAGES = ['libvirt0', 'libvirt-clients', 'libvirt-common', 'libvirt-daemon',
+            'libvirt-daemon-common', 'libvirt-daemon-driver-qemu']
+
+
+class LibvirtError(Exception):
+    """Something that did not work, in libvirt's words."""
+
+
+@dataclass
+class Version:
+    """Where a version of libvirt is."""
+    number: str
+    daemon: str
+    virsh: str
+    env: Dict[str, str] = field(default_factory=dict)
+
+
+def _number(daemon: str, env: Dict[str, str]) -> str:
+    text = subprocess.run([daemon, '--version'], env={**os.environ, **env},
+                          stdout=subprocess.PIPE, text=True, timeout=30,
+                          check=True).stdout
+    match = re.search(r'(\d+\.\d+)\.\d+', text)
+    if not match:
+        raise LibvirtError(f'{daemon} is of no known version: {text}')
+    return match.group(1)
+
+
+def installed() -> Optional[Version]:
+    """The machine's own."""
+    paths = os.pathsep.join((os.environ.get('PATH', ''), '/usr/sbin'))
+    daemon = shutil.which('libvirtd', path=paths)
+    virsh = shutil.which('virsh')
+    if not daemon or not virsh:
+        return None
+    return Version(_number(daemon, {}), daemon, virsh)
+
+
+def unpacked(build: Path) -> Optional[Version]:
+    """A newer one for this Debian release, unpacked below the build."""
+    release = re.search(r'^VERSION_CODENAME=(\w+)',
+                        Path('/etc/os-release').read_text(encoding='utf-8'),
+                        re.MULTILINE)
+    suite = OTHER_SUITE.get(release.group(1) if release else '')
+    if suite is None:
+        return None
+    top = build / 'other'
+    if not (top / 'complete').exists():
+        say(f'libvirt of {suite}:')
+        arch = subprocess.run(['dpkg', '--print-architecture'], text=True,
+                              stdout=subprocess.PIPE, check=True).stdout
+        apt = AptRoot(build / 'apt', build / 'cache', arch.strip(), [suite])
+        apt.update()
+        shutil.rmtree(top, ignore_errors=True)
+        for package in apt.fetch(PACKAGES):
+            unpack(package, top)
+        (top / 'complete').touch()
+    libraries = next(top.glob('usr/lib/*/libvirt.so.0')).parent
+    env = {'LD_LIBRARY_PATH': str(libraries),
+           'LIBVIRT_DRIVER_DIR': str(libraries / 'libvirt/connection-driver')}
+    daemon = str(top / 'usr/sbin/libvirtd')
+    return Version(_number(daemon, env), daemon, str(top / 'usr/bin/virsh'),
+                   env)
+
+
+class Session:
+    """A libvirtd with all of its files in a temporary directory."""
+
+    def __init__(self, version: Version, sim: Path, options: List[str],
+                 log: Path) -> None:
+        self.version = version
+        # The path of a socket is limited to 107 characters
+        self.place = Path(tempfile.mkdtemp(prefix='vfio-sim-libvirt-',
+                                           dir='/tmp'))
+        self.state = self.place / 'sim'
+        self.log = log
+        self.prefix = NOBODY if os.geteuid() == 0 else []
+        self.daemon: Optional['subprocess.Popen[bytes]'] = None
+        self.env = {**os.environ, **version.env, 'LC_ALL': 'C',
+                    'HOME': str(self.place), 'LIBVIRT_AUTOSTART': '0'}
+        for key, name in (('XDG_RUNTIME_DIR', 'run'),
+                          ('XDG_CONFIG_HOME', 'config'),
+                          ('XDG_CACHE_HOME', 'cache'),
+                          ('XDG_DATA_HOME', 'data')):
+            self.env[key] = str(self.place / name)
+            (self.place / name / 'libvirt').mkdir(parents=True)
+        # Without a daemon for logs, which is a package of its own
+        (self.place / 'config/libvirt/qemu.conf').write_text(
+            'stdio_handler = "file"\n', encoding='utf-8')
+        subprocess.run([str(sim), '--raise-memlock', *options, '--prepare',
+                        str(self.state)], check=True, timeout=60)
+        self.simulated = {'VFIO_SIM_DIR': str(self.state),
+                          'LD_PRELOAD': str(sim.parent / 'libvfio-sim.so')}
+
+    def __enter__(self) -> 'Session':
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open('wb') as out:
+            self.daemon = subprocess.Popen(
+                [*self.prefix, self.version.daemon, '--timeout=300'],
+                env={**self.env, **self.simulated}, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=out, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.daemon.poll() is None:
+            if self.virsh('list', check=False).returncode == 0:
+                return self
+            time.sleep(0.2)
+        self.close()
+        raise LibvirtError('libvirtd does not answer:\n' + self.log.read_text())
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def virsh(self, *words: str, text: str = '', check: bool = True) -> \
+            'subprocess.CompletedProcess[str]':
+        """Run a command of virsh."""
+        done = subprocess.run(
+            [*self.prefix, self.version.virsh, '-q', '-c', 'qemu:///session',
+             *words], env=self.env, input=text, text=True, timeout=60,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        if check and done.returncode:
+            raise LibvirtError(f'virsh {words[0]}: {done.stderr.strip()}')
+        return done
+
+    def state_of(self, name: str) -> str:
+        """'running', 'shut off (shutdown)' and the like."""
+        return self.virsh('domstate', '--reason', name).stdout.strip()
+
+    def close(self) -> None:
+        """End the VMs that are left, then libvirtd; leave no file."""
+        if self.daemon and self.daemon.poll() is None:
+            left = self.virsh('list', '--name', check=False).stdout.split()
+            for name in left:
+                self.virsh('destroy', name, check=False)
+            self.daemon.terminate()
+            try:
+                self.daemon.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.daemon.pid, signal.SIGKILL)
+                self.daemon.wait()
+        # QEMU is in a session of its own and survives libvirtd
+        for pid_file in self.place.glob('run/libvirt/qemu/run/*.pid'):
+            try:
+                os.kill(int(pid_file.read_text()), signal.SIGKILL)
+            except (OSError, ValueError):
+                pass
+        shutil.rmtree(self.place, ignore_errors=True)
