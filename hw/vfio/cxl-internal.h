@@ -48,6 +48,7 @@ enum {
  * @mmap: the device's memory
  * @memory: the same for the guest
  * @scratch: @mmap is not the device's memory now, see set_backing()
+ * @map_failed: the last attempt to map it again has failed, and was reported
  * @refusal_told: the log has it that QEMU's own access was refused
  * @blocked: VFIO_CXL_IN_RESET etc.
  * @dma_reported: it was said that the memory cannot be mapped for DMA
@@ -81,6 +82,7 @@ struct VFIOCXL {
     void *mmap;
     MemoryRegion memory;
     bool scratch;
+    bool map_failed;
     bool refusal_told;
     unsigned blocked;
     bool dma_reported;

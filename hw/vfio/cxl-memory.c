@@ -66,11 +66,16 @@ static void set_backing(VFIOCXL *cxl, bool scratch)
     }
     if (mmap(cxl->mmap, cxl->info.memory_size, PROT_READ | PROT_WRITE, flags,
              fd, offset) == MAP_FAILED) {
-        error_report(VFIO_MSG_PREFIX "cannot map device memory: %s",
-                     vfio_cxl_name(cxl), strerror(errno));
+        if (!cxl->map_failed) {
+            error_report(VFIO_MSG_PREFIX "cannot map device memory: %s; it "
+                         "is not available until a reset brings it back",
+                         vfio_cxl_name(cxl), strerror(errno));
+        }
+        cxl->map_failed = true;
         cxl->blocked |= VFIO_CXL_NOT_MAPPED;
         return;
     }
+    cxl->map_failed &= scratch;
     cxl->scratch = scratch;
     vfio_cxl_access_advise(cxl);
 }

@@ -23,6 +23,7 @@
 #define STATUS2_INVALID     (1u << 0)
 #define STATUS2_DONE        (1u << 1)
 #define STATUS2_ERROR       (1u << 2)
+#define STATUS2_PM_INIT     (1u << 15)
 
 static void sim(CXLMachine *m, const char *verb, const char *what)
 {
@@ -35,6 +36,15 @@ static void sim(CXLMachine *m, const char *verb, const char *what)
 static uint16_t dvsec(CXLMachine *m, unsigned reg)
 {
     return cfg_readw(m, m->dvsec + reg);
+}
+
+/* A link that was trained once stays so, whatever else is reset */
+static uint16_t status2(CXLMachine *m)
+{
+    uint16_t value = dvsec(m, DVSEC_STATUS2);
+
+    g_assert_cmphex(value & STATUS2_PM_INIT, !=, 0);
+    return value & ~STATUS2_PM_INIT;
 }
 
 static void set_dvsec(CXLMachine *m, unsigned reg, uint16_t value)
@@ -297,7 +307,7 @@ static void test_cxl_reset(gconstpointer data)
     if (!resets_cxl(data)) {
         set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST | CONTROL2_MEM_CLR);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
-        g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+        g_assert_cmphex(status2(m), ==, 0);
         g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, done);
         g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets);
         assert_firmware_committed(m, M256);
@@ -321,7 +331,7 @@ static void test_cxl_reset(gconstpointer data)
         }
         g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, done + i);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
-        g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+        g_assert_cmphex(status2(m), ==, STATUS2_DONE);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL), ==, control);
         assert_firmware_committed(m, M256);
         g_assert_cmphex(hdm_base(m, 0), ==, base);
@@ -329,7 +339,7 @@ static void test_cxl_reset(gconstpointer data)
     }
     /* Its result is not there for ever */
     sbr(m);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+    g_assert_cmphex(status2(m), ==, 0);
     g_assert_cmphex(dvsec(m, DVSEC_CAP) & CAP_RST, ==, CAP_RST);
     cxl_machine_stop(m);
 }
@@ -342,11 +352,11 @@ static void test_cxl_reset_fails(gconstpointer data)
     sim(m, "fault", "cxl-reset errno=5 count=1");
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_ERROR);
+    g_assert_cmphex(status2(m), ==, STATUS2_ERROR);
     assert_lost(m, base);
     /* The guest tries again, and brings back what it has lost */
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+    g_assert_cmphex(status2(m), ==, STATUS2_DONE);
     g_assert_true(hdm_commit(m, base, M256));
     g_assert_true(shows_memory(m, base, 0));
     cxl_machine_stop(m);
@@ -386,21 +396,21 @@ static void test_cache(gconstpointer data)
     /* Undefined with caching enabled: nothing happens */
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_WBI);
     g_assert_cmphex(kernel_dvsec_writes(m), ==, 0);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+    g_assert_cmphex(status2(m), ==, 0);
 
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE | CONTROL2_WBI);
     g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x3 : 0);
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, CONTROL2_NO_CACHE);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==,
+    g_assert_cmphex(status2(m), ==,
                     passes ? STATUS2_INVALID : 0);
     set_dvsec(m, DVSEC_CONTROL2, 0);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+    g_assert_cmphex(status2(m), ==, 0);
     kernel_dvsec_writes(m);
 
     /* These kernels leave it to QEMU to write back before a reset */
     flr(m);
     g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x30 : 0);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, 0);
+    g_assert_cmphex(status2(m), ==, 0);
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
     /* And what the guest has chosen stays in force */
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
@@ -522,6 +532,33 @@ static void test_hot_reset(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/*
+ * vfio-pci resets the bus of a device without FLR for all of its devices, and
+ * does so out of the device's own reset. The kernel is asked all the same.
+ */
+static void test_no_flr(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--memory=256M --set='" VFIO_CXL_HOST
+                               " no-flr=1'", "");
+    unsigned ctl = cfg_find_cap(m, 0x10) + 8;
+    int64_t resets = vfio_sim_stat(m->sim, "resets");
+
+    g_assert_cmphex(cfg_read(m, ctl - 4) & 1u << 28, ==, 0);
+    mark(m);
+    sim(m, "set", "sbr-unmasked=1");
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+    assert_contents(m, data);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets + 2);
+    sbr(m);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets + 3);
+    g_assert_true(hdm_commit(m, m->window, M256));
+    hdm_enable(m);
+    g_assert_true(shows_memory(m, m->window, 0));
+    cxl_machine_stop(m);
+}
+
 /* EAGAIN: for how long it is tried again, and that this has an end */
 static void test_busy(gconstpointer data)
 {
@@ -535,13 +572,13 @@ static void test_busy(gconstpointer data)
     assert_firmware_committed(m, M256);
     sim(m, "set", "reset-busy=19");
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+    g_assert_cmphex(status2(m), ==, STATUS2_DONE);
     assert_firmware_committed(m, M256);
     g_assert_cmpint(messages(log, "nothing"), ==, 0);
 
     sim(m, "set", "reset-busy=20");
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_ERROR);
+    g_assert_cmphex(status2(m), ==, STATUS2_ERROR);
     assert_lost(m, base);
     g_assert_cmpint(messages(log, text), ==, 1);
     qtest_system_reset(m->qts);
@@ -600,7 +637,7 @@ static void test_memory_space_left_on(gconstpointer data)
     flr(m);
     g_assert_cmphex(cfg_readw(m, 0x04) & 0x2, ==, 0);
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
-    g_assert_cmphex(dvsec(m, DVSEC_STATUS2), ==, STATUS2_DONE);
+    g_assert_cmphex(status2(m), ==, STATUS2_DONE);
     g_assert_cmphex(cfg_readw(m, 0x04) & 0x2, ==, 0);
     g_assert_false(shows_memory(m, base, 0));
     cfg_writew(m, 0x04, 0x6);
@@ -642,6 +679,7 @@ int main(int argc, char **argv)
     add("cache", vfio_cxl_kernels, test_cache);
     add("reset-fails", vfio_cxl_kernels, test_reset_fails);
     vfio_cxl_add("hot-reset", vfio_cxl_kernels, test_hot_reset);
+    add("no-flr", vfio_cxl_kernels, test_no_flr);
     add("busy", busy, test_busy);
     add("host-decoder-lost", rereads, test_host_decoder_lost);
     add("memory-space-left-on", enables, test_memory_space_left_on);

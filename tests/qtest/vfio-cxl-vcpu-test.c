@@ -194,7 +194,8 @@ static void test_resets(gconstpointer data)
         assert_open(m);
         if (cfg_readw(m, m->dvsec + DVSEC_CAP) & 0x80) {
             set_dvsec(m, DVSEC_CONTROL2, 0x4);
-            g_assert_cmphex(cfg_readw(m, m->dvsec + DVSEC_STATUS2), ==, 2);
+            g_assert_cmphex(cfg_readw(m, m->dvsec + DVSEC_STATUS2) & 6, ==,
+                            2);
             assert_open(m);
         }
         sbr(m);
@@ -219,12 +220,38 @@ static void test_resets(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* With one backend: nothing here depends on how DMA is mapped */
-static void add(const char *name, void (*test)(gconstpointer))
+/* What cannot be mapped again is away until a reset */
+static void test_map_fails(gconstpointer data)
 {
-    static const char *const kernels[] = { "v2-reset", "v3", "v4", "v5" };
+    CXLMachine *m = start(data, "");
+    uint64_t base = hdm_base(m, 0);
 
-    for (int i = 0; i < ARRAY_SIZE(kernels); i++) {
+    set_target(m, base + DPA_READ);
+    assert_open(m);
+    set_dvsec(m, DVSEC_CONTROL, 0);
+    set_knob(m, "mmap-memory errno=12");
+    for (int i = 0; i < 3; i++) {
+        set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
+        assert_closed(m);
+        flr(m);
+        assert_closed(m);
+    }
+    set_knob(m, "clear");
+    set_dvsec(m, DVSEC_CONTROL, 0);
+    set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
+    assert_closed(m);
+    flr(m);
+    assert_open(m);
+    cxl_machine_stop(m);
+}
+
+/* With one backend: nothing here depends on how DMA is mapped */
+static void add(const char *name, unsigned count,
+                void (*test)(gconstpointer))
+{
+    static const char *const kernels[] = { "v5", "v4", "v3", "v2-reset" };
+
+    for (int i = 0; i < count; i++) {
         VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
         g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
             kernels[i], i % 2 ? "legacy" : "iommufd", name);
@@ -239,8 +266,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     if (qtest_has_accel("tcg")) {
-        add("gates", test_gates);
-        add("resets", test_resets);
+        add("gates", 4, test_gates);
+        add("resets", 4, test_resets);
+        add("map-fails", 1, test_map_fails);
     }
     return g_test_run();
 }

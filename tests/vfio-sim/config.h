@@ -54,6 +54,7 @@ typedef enum SimKnob {
     SIM_KNOB_RESET_ENABLES,         /* v2-reset: and leaves memory enabled */
     SIM_KNOB_RESET_BUSY,            /* v5: resets that will say "again" */
     SIM_KNOB_RESET_DELAY,           /* milliseconds that each takes */
+    SIM_KNOB_NO_FLR,                /* at the next open: no FLR, but by PM */
     SIM_KNOB_SBR_UNMASKED,          /* v5: hot reset reaches the device */
     SIM_KNOB_PFNMAP,                /* iommufd maps device memory by address */
     SIM_KNOB_GEOMETRY_ID,

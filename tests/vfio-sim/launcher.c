@@ -109,6 +109,7 @@ static const char help[] =
 "  set HOST reset-enables-memory=0|1 v2-reset: a reset enables Memory Space\n"
 "  set HOST reset-busy=N             v5: the next N resets fail with EAGAIN\n"
 "  set HOST reset-delay=N            each reset takes N milliseconds\n"
+"  set HOST no-flr=0|1               no FLR, but a reset by D3, when next opened\n"
 "  set HOST sbr-unmasked=0|1         v5: hot resets reach the device\n"
 "  set HOST pfnmap=0|1  whether iommufd maps device memory by its address\n"
 "  set HOST geometry-id=N, set HOST geometry-form=u64|u32\n"

@@ -108,9 +108,10 @@ static void fill_ext_caps(SimDevice *dev, uint8_t *c)
 
     dvsec(c, SIM_ECAP_CXL_DEVICE, 0, 3, SIM_CXL_DVSEC_LEN, SIM_ECAP_VSEC);
     d = c + SIM_ECAP_CXL_DEVICE;
-    /* cache, io, mem, one decoder, WBI, CXL reset */
-    sim_st16(d + 0x0a, 0x00d7);
+    /* cache, io, mem, one decoder, WBI, CXL reset, viral, PM init reported */
+    sim_st16(d + 0x0a, 0xc0d7);
     sim_st16(d + 0x0c, 0x0007);
+    sim_st16(d + 0x12, 0x8000);
     sim_st32(d + 0x18, dev->mem_size >> 32);
     sim_st32(d + 0x1c, (uint32_t)dev->mem_size | 3);
     sim_st32(d + 0x20, hpa >> 32);
@@ -168,6 +169,12 @@ void sim_config_bind(SimDevice *dev)
     fill_ext_caps(dev, c);
 }
 
+/* In D0; the way back from D3 may be a reset */
+static uint16_t pm_control(SimDevice *dev)
+{
+    return dev->st->knobs[SIM_KNOB_NO_FLR] ? 0 : PCI_PM_CTRL_NO_SOFT_RESET;
+}
+
 void sim_config_open(SimDevice *dev)
 {
     uint8_t *c = dev->st->hw;
@@ -175,7 +182,10 @@ void sim_config_open(SimDevice *dev)
     init_perms();
     /* The driver enables the device before it hands it out */
     sim_st16(c + PCI_COMMAND, PCI_COMMAND_MEMORY);
-    sim_st16(c + SIM_CAP_PM + PCI_PM_CTRL, PCI_PM_CTRL_NO_SOFT_RESET);
+    sim_st16(c + SIM_CAP_PM + PCI_PM_CTRL, pm_control(dev));
+    if (dev->st->knobs[SIM_KNOB_NO_FLR]) {
+        c[SIM_CAP_EXP + PCI_EXP_DEVCAP + 3] &= ~(PCI_EXP_DEVCAP_FLR >> 24);
+    }
     memcpy(dev->st->vconfig, c, SIM_CONFIG_SIZE);
 }
 
@@ -184,7 +194,7 @@ void sim_config_reset(SimDevice *dev)
     uint8_t *c = dev->st->hw;
 
     /* The kernel restores the rest after the reset */
-    sim_st16(c + SIM_CAP_PM + PCI_PM_CTRL, PCI_PM_CTRL_NO_SOFT_RESET);
+    sim_st16(c + SIM_CAP_PM + PCI_PM_CTRL, pm_control(dev));
     memset(c + SIM_ECAP_VSEC + 0x0c, 0, 0x0c);
 }
 

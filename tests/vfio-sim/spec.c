@@ -43,6 +43,7 @@ static const struct {
     [SIM_KNOB_RESET_ENABLES] = { "reset-enables-memory", 1 },
     [SIM_KNOB_RESET_BUSY] = { "reset-busy", INT32_MAX },
     [SIM_KNOB_RESET_DELAY] = { "reset-delay", 1000 },
+    [SIM_KNOB_NO_FLR] = { "no-flr", 1 },
     [SIM_KNOB_SBR_UNMASKED] = { "sbr-unmasked", 1 },
     [SIM_KNOB_PFNMAP] = { "pfnmap", 1 },
     [SIM_KNOB_GEOMETRY_ID] = { "geometry-id", 0xffff },

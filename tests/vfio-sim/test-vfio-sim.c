@@ -1341,13 +1341,13 @@ static void test_config(void)
     g_assert_cmpuint(others_after, >, 0);
 
     /* CXL Device DVSEC, as v2 does it. Ranges are the hardware's. */
-    g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x0a, 2), ==, 0xd7);
+    g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x0a, 2), ==, 0xc0d7);
     g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x1c, 4), ==, MEM | 3);
     cfg_w(d.fd, DVSEC + 0x20, 0x77, 4);
     g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x20, 4), ==, hpa >> 32);
     g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x24, 4), ==, (uint32_t)hpa);
     cfg_w(d.fd, DVSEC + 0x0a, 0, 2);
-    g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x0a, 2), ==, 0xd7);
+    g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x0a, 2), ==, 0xc0d7);
     /* CONTROL: io always on, reserved bits off */
     cfg_w(d.fd, DVSEC + 0x0c, 0xffff, 2);
     g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x0c, 2), ==, 0x4fff);
