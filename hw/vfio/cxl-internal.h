@@ -15,6 +15,8 @@
 #define TYPE_VFIO_CXL "vfio-cxl"
 OBJECT_DECLARE_SIMPLE_TYPE(VFIOCXL, VFIO_CXL)
 
+typedef struct VFIOCXLMap VFIOCXLMap;
+
 /* Why the memory may not be touched, whatever the guest's registers say */
 enum {
     VFIO_CXL_IN_RESET = 1 << 0,
@@ -52,6 +54,8 @@ enum {
  * @refusal_told: the log has it that QEMU's own access was refused
  * @blocked: VFIO_CXL_IN_RESET etc.
  * @dma_reported: it was said that the memory cannot be mapped for DMA
+ * @viommu_listener: tells when the memory leaves the guest's map, or returns
+ * @viommu_maps: the guest's mappings of it in virtual IOMMUs
  * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
  * @view_lock: locked
  * @view_base: guest physical address
@@ -86,6 +90,8 @@ struct VFIOCXL {
     bool refusal_told;
     unsigned blocked;
     bool dma_reported;
+    MemoryListener viommu_listener;
+    QLIST_HEAD(, VFIOCXLMap) viommu_maps;
     bool view_known;
     bool view_lock;
     uint64_t view_base;
@@ -235,5 +241,19 @@ bool vfio_cxl_read_array(VFIOCXL *cxl, Error **errp);
  * @klass: class of TYPE_VFIO_CXL
  */
 void vfio_cxl_query_class_init(ObjectClass *klass);
+
+/**
+ * vfio_cxl_from_memory() - Whose memory is it?
+ * @mr: any MemoryRegion
+ *
+ * Returns: the CXL device with this memory, NULL if it is something else
+ */
+VFIOCXL *vfio_cxl_from_memory(MemoryRegion *mr);
+
+/*
+ * cxl-viommu.c: the memory behind a virtual IOMMU
+ */
+void vfio_cxl_viommu_init(VFIOCXL *cxl);
+void vfio_cxl_viommu_exit(VFIOCXL *cxl);
 
 #endif /* HW_VFIO_CXL_INTERNAL_H */

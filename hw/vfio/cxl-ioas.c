@@ -26,7 +26,7 @@
 #define NO_DMA "ATS and peer access to device memory will not work, as it " \
                "cannot be mapped for DMA"
 
-static VFIOCXL *memory_owner(MemoryRegion *mr)
+VFIOCXL *vfio_cxl_from_memory(MemoryRegion *mr)
 {
     VFIODevice *vbasedev = vfio_get_vfio_device(memory_region_owner(mr));
     VFIOPCIDevice *vdev = vbasedev ? vfio_pci_from_vfio_device(vbasedev) : NULL;
@@ -104,7 +104,7 @@ bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
                       void *vaddr, bool readonly, MemoryRegion *mr)
 {
     VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(bcontainer);
-    VFIOCXL *cxl = memory_owner(mr);
+    VFIOCXL *cxl = vfio_cxl_from_memory(mr);
     int ret_buf = 0, ret;
     uint64_t offset;
     const char *name;

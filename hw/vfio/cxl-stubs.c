@@ -58,3 +58,13 @@ bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
 {
     return false;
 }
+
+void vfio_cxl_viommu_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
+                         hwaddr gpa, bool readonly, MemoryRegion *mr)
+{
+}
+
+void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
+                           uint64_t size, bool all)
+{
+}

@@ -148,6 +148,7 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
     cxl_hdm_init(&cxl->hdm, cxl->info.decoder_count,
                  cxl->info.hdm_capability, cxl->info.host_only,
                  &vfio_cxl_hdm_ops, cxl);
+    vfio_cxl_viommu_init(cxl);
 
     /* Cold-plugged devices are checked together, when all windows are known */
     cxl_firmware_init();
@@ -243,6 +244,7 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
     migrate_del_blocker(&cxl->migration_blocker);
     if (!cxl->plain) {
         cxl_route_remove(CXL_ENDPOINT(cxl));
+        vfio_cxl_viommu_exit(cxl);
         object_unparent(OBJECT(cxl));
         cxl_firmware_exit();
     }

@@ -108,6 +108,32 @@ bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
                       void *vaddr, bool readonly, MemoryRegion *mr);
 
 /**
+ * vfio_cxl_viommu_map() - A guest has mapped memory in its virtual IOMMU
+ * @bcontainer: container or IOAS, of any VFIO device
+ * @iova: I/O virtual address
+ * @size: bytes
+ * @gpa: guest physical address
+ * @readonly: devices may not write
+ * @mr: the MemoryRegion at @gpa; nothing is done if it is not the memory of
+ *      a CXL device
+ *
+ * It has been mapped already. If the memory leaves @gpa the mapping is
+ * undone, and made again if it returns there.
+ */
+void vfio_cxl_viommu_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
+                         hwaddr gpa, bool readonly, MemoryRegion *mr);
+
+/**
+ * vfio_cxl_viommu_unmap() - Mappings of a container or IOAS are going away
+ * @bcontainer: the container or IOAS
+ * @iova: where, in bytes
+ * @size: how much, in bytes
+ * @all: everything
+ */
+void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
+                           uint64_t size, bool all);
+
+/**
  * vfio_cxl_exit() - Take everything out of the guest's view
  * @vdev: the device
  */

@@ -1,0 +1,201 @@
+/*
+ * CXL Type-2 devices behind vfio-pci: behind a virtual IOMMU
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "vfio-cxl-maps.h"
+
+#define VIOMMU " -device intel-iommu,caching-mode=on"
+
+/* Registers and tables of VT-d in legacy mode */
+#define VTD                 0xfed90000ull
+#define VTD_GCMD            0x18
+#define VTD_GSTS            0x1c
+#define VTD_RTADDR          0x20
+#define VTD_CCMD            0x28
+#define VTD_IOTLB           0xf8
+#define VTD_GCMD_TE         (1u << 31)
+#define VTD_GCMD_SRTP       (1u << 30)
+#define VTD_CCMD_ALL        (1ull << 63 | 1ull << 61)
+#define VTD_IOTLB_ALL       (1ull << 63 | 1ull << 60)
+
+#define ROOT_TABLE          0x200000
+#define CONTEXT_TABLE       0x201000
+#define PAGES_1G            0x202000    /* the first 512 GiB */
+#define PAGES_2M            0x203000    /* the first GiB of them */
+#define DEVICE_BUS          0x0d        /* the device is 0d:00.0 */
+#define PRESENT             1ull
+#define RW                  3ull
+#define LARGE_PAGE          (1ull << 7)
+#define WIDTH_39            1ull
+#define DOMAIN(n)           ((n) << 8)
+
+/* I/O virtual addresses of RAM and of device memory */
+#define RAM_IOVA            0x200000
+#define RAM_GPA             0x600000
+#define MEM_IOVA            (4 * GiB)
+
+static void flush(CXLMachine *m)
+{
+    qtest_writeq(m->qts, VTD + VTD_CCMD, VTD_CCMD_ALL);
+    qtest_writeq(m->qts, VTD + VTD_IOTLB, VTD_IOTLB_ALL);
+}
+
+/* @iova leads to @gpa, for 1 GiB; to nothing without @present */
+static void set_page(CXLMachine *m, uint64_t iova, uint64_t gpa, bool present)
+{
+    qtest_writeq(m->qts, PAGES_1G + iova / GiB * 8,
+                 present ? gpa | LARGE_PAGE | RW : 0);
+    flush(m);
+}
+
+static void enable_translation(CXLMachine *m, bool on)
+{
+    qtest_memset(m->qts, ROOT_TABLE, 0, 0x4000);
+    qtest_writeq(m->qts, ROOT_TABLE + DEVICE_BUS * 16,
+                 CONTEXT_TABLE | PRESENT);
+    qtest_writeq(m->qts, CONTEXT_TABLE, PAGES_1G | PRESENT);
+    qtest_writeq(m->qts, CONTEXT_TABLE + 8, WIDTH_39 | DOMAIN(1));
+    qtest_writeq(m->qts, PAGES_1G, PAGES_2M | RW);
+    qtest_writeq(m->qts, PAGES_2M + RAM_IOVA / (2 * MiB) * 8,
+                 RAM_GPA | LARGE_PAGE | RW);
+    qtest_writeq(m->qts, VTD + VTD_RTADDR, ROOT_TABLE);
+    qtest_writel(m->qts, VTD + VTD_GCMD, VTD_GCMD_SRTP);
+    flush(m);
+    qtest_writel(m->qts, VTD + VTD_GCMD, on ? VTD_GCMD_TE : 0);
+    g_assert_true(!(qtest_readl(m->qts, VTD + VTD_GSTS) & VTD_GCMD_TE) == !on);
+}
+
+static bool maps_memory(gconstpointer data)
+{
+    return !mode_is_iommufd(data) || mode_is_kernel(data, "v5");
+}
+
+/* Without translation it is as without a virtual IOMMU */
+static void test_off(gconstpointer data)
+{
+    CXLMachine *m = cxl_machine_start(mode_sim(data, ""), VIOMMU CXL_BRIDGE
+                                      CXL_WINDOW, mode_is_iommufd(data), "");
+    DMAMaps *maps = dma_maps_new(m, data, 1);
+    uint64_t at = hdm_base(m, 0);
+    const CXLMapped memory[] = { { at, M256, 0 }, { } };
+
+    for (int i = 0; i < 2; i++) {
+        dma_maps_check(maps, memory);
+        g_assert_true(dma_reaches(m, m->bar2, at) == maps_memory(data));
+        cfg_writew(m, 0x04, 0x4);
+        maps->bars = false;
+        dma_maps_check(maps, NULL);
+        cfg_writew(m, 0x04, 0x6);
+        maps->bars = true;
+        dma_maps_check(maps, memory);
+        g_assert_true(dma_reaches(m, m->bar2, at) == maps_memory(data));
+        /* A guest that tries it and gives it up */
+        enable_translation(m, true);
+        enable_translation(m, false);
+    }
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    dma_maps_free(maps);
+    cxl_machine_stop(m);
+}
+
+/* Does the device reach the memory through the virtual IOMMU? */
+static bool reaches(CXLMachine *m, uint64_t gpa)
+{
+    uint64_t value = (uint64_t)g_test_rand_int() << 32 | g_test_rand_int();
+
+    qtest_writeq(m->qts, RAM_GPA, value);
+    if (dma_copy(m, m->bar2, RAM_IOVA, MEM_IOVA + 0x1000, 0) !=
+        VFIO_SIM_DMA_DONE) {
+        g_assert_cmphex(qtest_readq(m->qts, m->bar2 +
+                                    VFIO_SIM_REG_DMA_FAULT_ADDR), ==,
+                        MEM_IOVA + 0x1000);
+        return false;
+    }
+    g_assert_cmphex(qtest_readq(m->qts, gpa + 0x1000), ==, value);
+    return true;
+}
+
+/*
+ * The guest's I/O virtual addresses lead to device memory while that is in
+ * the guest's map, without the guest doing anything
+ */
+static void test_on(gconstpointer data)
+{
+    CXLMachine *m = cxl_machine_start(mode_sim(data, "--memory=1G"), VIOMMU
+                                      CXL_BRIDGE CXL_WINDOW,
+                                      mode_is_iommufd(data),
+                                      ",x-cxl-commit=guest");
+    uint64_t at = ROUND_UP(m->window, GiB);
+    bool can = maps_memory(data);
+    unsigned pm = cfg_find_cap(m, 0x01);
+
+    hdm_enable(m);
+    g_assert_true(hdm_commit(m, at, GiB));
+    enable_translation(m, true);
+    g_assert_false(reaches(m, at));
+    set_page(m, MEM_IOVA, at, true);
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(reaches(m, at) == can);
+        /* Not by guest physical address any more */
+        g_assert_cmphex(dma_copy(m, m->bar2, at, RAM_IOVA, 0), ==,
+                        VFIO_SIM_DMA_FAULT);
+
+        cfg_writew(m, 0x04, 0x4);
+        cfg_writew(m, 0x04, 0x6);
+        g_assert_true(reaches(m, at) == can);
+        cfg_writew(m, pm + 4, 3);
+        cfg_writew(m, pm + 4, 0);
+        cxl_machine_enumerate(m);
+        g_assert_true(reaches(m, at) == can);
+
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_false(reaches(m, at));
+        /* It is elsewhere, and with half of it there again */
+        g_assert_true(hdm_commit(m, at + GiB, GiB));
+        g_assert_false(reaches(m, at));
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_true(hdm_commit(m, at, GiB / 2));
+        g_assert_false(reaches(m, at));
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_true(hdm_commit(m, at, GiB));
+        g_assert_true(reaches(m, at) == can);
+    }
+    /* What the guest has taken away does not come back */
+    set_page(m, MEM_IOVA, 0, false);
+    g_assert_false(reaches(m, at));
+    hdm_write(m, HDM_CTRL(0), 0);
+    g_assert_true(hdm_commit(m, at, GiB));
+    g_assert_false(reaches(m, at));
+    set_page(m, MEM_IOVA, at, true);
+    hdm_write(m, HDM_CTRL(0), 0);
+    set_page(m, MEM_IOVA, 0, false);
+    g_assert_true(hdm_commit(m, at, GiB));
+    g_assert_false(reaches(m, at));
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    cxl_machine_stop(m);
+}
+
+/* This release's SMMUv3 cannot tell VFIO what a guest maps */
+static void test_smmuv3(gconstpointer data)
+{
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -M iommu=smmuv3",
+                 ",bus=rp0", "requires iommu MAP notifier which is not "
+                 "currently supported");
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    if (strcmp(qtest_get_arch(), "aarch64")) {
+        vfio_cxl_add("translation-off", vfio_cxl_kernels, test_off);
+        vfio_cxl_add("translation-on", vfio_cxl_kernels, test_on);
+    } else {
+        vfio_cxl_add("smmuv3", vfio_cxl_kernels_v2, test_smmuv3);
+    }
+    return g_test_run();
+}
