@@ -1364,7 +1364,7 @@ static void test_config(void)
     /* Write-back and invalidate */
     cfg_w(d.fd, DVSEC + 0x10, 3, 2);
     g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x10, 2), ==, 1);
-    g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x12, 2), ==, 1);
+    g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x12, 2), ==, 0x8001);
     /* LOCK is for good */
     cfg_w(d.fd, DVSEC + 0x14, 0xffff, 2);
     g_assert_cmphex(cfg_r(d.fd, DVSEC + 0x14, 2), ==, 1);
