@@ -18,7 +18,7 @@
 /* A window that no option asked for */
 #define TYPE_CXL_AUTO_FMW "cxl-auto-fmw"
 
-/* CXL r3.1 Table 9-22: Window Restrictions of a CFMWS */
+/* CXL r3.1 Section 9.18.1.3: Window Restrictions of a CFMWS */
 #define CFMWS_DEVICE_COHERENT   BIT(0)
 #define CFMWS_HOST_ONLY         BIT(1)
 #define CFMWS_VOLATILE          BIT(2)

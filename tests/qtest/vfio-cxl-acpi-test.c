@@ -49,7 +49,7 @@ static CXLMachine *start(const char *sim_options, const char *topology)
 /* Compare with tests/data/vfio-cxl/MACHINE-NAME, or write that */
 static void check(const char *name, const char *found)
 {
-    g_autofree char *text = g_strconcat("# SPDX-License-Identifier: "
+    g_autofree char *text = g_strconcat("# SPDX-", "License-Identifier: "
                                         "GPL-2.0-or-later\n", found, NULL);
     const char *rebuild = getenv("VFIO_CXL_ACPI_REBUILD");
     g_autofree char *file = g_strdup_printf("%s/%s-%s",

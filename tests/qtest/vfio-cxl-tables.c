@@ -342,7 +342,7 @@ char *acpi_device_text(GByteArray *tables, const char *name)
     GString *text = g_string_new(NULL);
     unsigned length;
     uint8_t *table = acpi_tables_find(tables, "DSDT", &length);
-    int i, end, depth;
+    int i = 0, end, depth;
 
     g_assert_nonnull(table);
     dsl = disassemble(table, length);
@@ -350,7 +350,8 @@ char *acpi_device_text(GByteArray *tables, const char *name)
     comments = g_regex_new(" */\\*.*?\\*/| *//.*", 0, 0, NULL);
     plain = g_regex_replace_literal(comments, dsl, -1, 0, "", 0, NULL);
     lines = g_strsplit(plain, "\n", -1);
-    for (i = 0; lines[i] && !strstr(lines[i], start); i++) {
+    while (lines[i] && !strstr(lines[i], start)) {
+        i++;
     }
     g_assert_nonnull(lines[i]);
     end = block_end(lines, i);
