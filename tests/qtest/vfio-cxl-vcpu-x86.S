@@ -1,13 +1,12 @@
 /*
  * A guest that reads and writes one address for ever, as firmware of q35
  *
- * It is the last page below 4 GiB. Its bytes are in vfio-cxl-vcpu.h.
+ * It is the last page below 1 MiB. Its bytes are in vfio-cxl-vcpu.h.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-        .set    BASE, 0xfffff000        /* where the last page is */
+        .set    BASE, 0xff000           /* where it runs */
         .set    PML4, 0x10000
-        .set    PDPT, 0x11000
         .set    BLOCK, 0x8000           /* address, loops, last value read */
 
         .code16
@@ -25,22 +24,9 @@ protected:
         movw    %ax, %ds
         movw    %ax, %es
         movw    %ax, %ss
-        /* The first 512 GiB, in pages of 1 GiB */
-        movl    $(PDPT + 3), PML4
-        movl    $0, PML4 + 4
-        movl    $PDPT, %edi
-        xorl    %ecx, %ecx
-1:      movl    %ecx, %eax
-        shll    $30, %eax
-        orl     $0x83, %eax
-        movl    %eax, (%edi)
-        movl    %ecx, %eax
-        shrl    $2, %eax
-        movl    %eax, 4(%edi)
-        addl    $8, %edi
-        incl    %ecx
-        cmpl    $512, %ecx
-        jb      1b
+        /* The page tables are there when the address is */
+1:      cmpl    $0, BLOCK
+        je      1b
         movl    %cr4, %eax
         orl     $0x20, %eax
         movl    %eax, %cr4
@@ -71,9 +57,9 @@ long:
 
         .balign 8
 gdt:    .quad   0
-        .quad   0x00cf9a000000ffff      /* 8: code of 32 bits */
-        .quad   0x00cf92000000ffff      /* 16: data */
-        .quad   0x00af9a000000ffff      /* 24: code of 64 bits */
+        .quad   0x00cf9b000000ffff      /* 8: code of 32 bits */
+        .quad   0x00cf93000000ffff      /* 16: data */
+        .quad   0x00af9b000000ffff      /* 24: code of 64 bits */
 gdt_pointer:
         .word   31
         .long   BASE + gdt - start
@@ -81,5 +67,4 @@ gdt_pointer:
         /* What follows is at 0xfffffff0, where a reset leads to */
         .code16
 reset:
-        .byte   0xe9                    /* jmp start */
-        .word   0x10000 - 0xff0 - 3
+        ljmpw   $0xf000, $0xf000        /* start */
