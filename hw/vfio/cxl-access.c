@@ -19,6 +19,7 @@
 #include "qemu/madvise.h"
 #include "qemu/target-info.h"
 #include "hw/qdev-properties.h"
+#include "hw/xen/xen.h"
 #include "system/kvm.h"
 #include "system/qtest.h"
 #include "system/tcg.h"
@@ -97,8 +98,11 @@ void vfio_cxl_access_advise(VFIOCXL *cxl)
     }
 }
 
-bool vfio_cxl_access_check_kvm(Error **errp)
+bool vfio_cxl_access_check_host(Error **errp)
 {
+    if (!vfio_cxl_host_can_keep_off(xen_mode == XEN_EMULATE, errp)) {
+        return false;
+    }
     if (!kvm_enabled()) {
         return true;
     }

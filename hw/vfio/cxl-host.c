@@ -28,3 +28,14 @@ bool vfio_cxl_host_can_map(bool is_arm, int capability, Error **errp)
                "CTR_EL0.DIC (KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED)");
     return false;
 }
+
+bool vfio_cxl_host_can_keep_off(bool emulates_xen, Error **errp)
+{
+    if (emulates_xen) {
+        error_setg(errp, "with xen-version= of KVM a guest could have QEMU "
+                   "access device memory at any time; use x-cxl=off or no "
+                   "xen-version=");
+        return false;
+    }
+    return true;
+}

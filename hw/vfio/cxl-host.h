@@ -32,4 +32,14 @@ bool vfio_cxl_host_may_access(OnOffAuto mode, bool cpus_are_qemu, bool open);
  */
 bool vfio_cxl_host_can_map(bool is_arm, int capability, Error **errp);
 
+/**
+ * vfio_cxl_host_can_keep_off() - Can QEMU itself be kept off the memory?
+ * @emulates_xen: QEMU plays Xen for the guest, on top of KVM
+ * @errp: what prevents it
+ *
+ * A guest tells Xen by address where to put its pages of information and what
+ * to grant; QEMU accesses these without asking the region.
+ */
+bool vfio_cxl_host_can_keep_off(bool emulates_xen, Error **errp);
+
 #endif /* HW_VFIO_CXL_HOST_H */

@@ -169,10 +169,10 @@ void vfio_cxl_check_host(VFIOCXL *cxl);
 void vfio_cxl_access_class_init(ObjectClass *klass);
 
 /**
- * vfio_cxl_access_check_kvm() - Can this host's KVM map such memory at all?
+ * vfio_cxl_access_check_host() - Can such memory be used on this host?
  * @errp: what is missing
  */
-bool vfio_cxl_access_check_kvm(Error **errp);
+bool vfio_cxl_access_check_host(Error **errp);
 
 /**
  * vfio_cxl_access_init() - Put QEMU's own accesses under control

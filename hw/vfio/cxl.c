@@ -137,7 +137,7 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
     if (cxl->info.kernel->traps_block && !vfio_cxl_read_array(cxl, errp)) {
         return false;
     }
-    if (!vfio_cxl_access_check_kvm(errp) || !vfio_cxl_map_memory(cxl, errp)) {
+    if (!vfio_cxl_access_check_host(errp) || !vfio_cxl_map_memory(cxl, errp)) {
         return false;
     }
     cxl->bar = cxl->info.bar;

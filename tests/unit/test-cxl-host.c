@@ -53,11 +53,22 @@ static void test_kvm_x86(void)
     g_assert_true(vfio_cxl_host_can_map(false, 0, &error_abort));
 }
 
+static void test_xen(void)
+{
+    Error *err = NULL;
+
+    g_assert_true(vfio_cxl_host_can_keep_off(false, &error_abort));
+    g_assert_false(vfio_cxl_host_can_keep_off(true, &err));
+    g_assert_nonnull(strstr(error_get_pretty(err), "xen-version"));
+    error_free(err);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cxl-host/access", test_access);
     g_test_add_func("/cxl-host/kvm-arm", test_kvm_arm);
     g_test_add_func("/cxl-host/kvm-x86", test_kvm_x86);
+    g_test_add_func("/cxl-host/xen", test_xen);
     return g_test_run();
 }
