@@ -19,6 +19,11 @@ help:
 ##                        ACCEL=kvm uses KVM instead of TCG
 ##   make check           all tests; the last line counts them
 ##
+##   make install         QEMU, firmware, vfio-sim and documentation to
+##                        DESTDIR= PREFIX= (/usr/local)
+##   make docs            QEMU's documentation with ours, to build/docs/docs
+##   make dist            quilt patches for Debian's package, to build/dist
+##
 ## To work on it:
 ##   make build           assemble QEMU's tree and build it, vfio-sim, tests
 ##   make tree            only fetch, check and assemble (build/qemu/src)
@@ -30,6 +35,8 @@ help:
 ##   make check-fuzz      the reader of the kernel's interface, a million replies
 ##   make check-guest     real guests
 ##   make check-libvirt   real guests started by libvirt
+##   make check-install   guests that boot from an installed prefix
+##   make check-dist      quilt patches applied to Debian's package
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
 ##   make check-series    is series/ complete; does each step compile
 ##   make fuzz            10 million replies, or RUNS=
@@ -42,13 +49,15 @@ help:
 ## Settings: QEMU_SRC=DIRECTORY or TARBALL, QEMU_SRC_SHA256=, JOBS=, PYTHON=,
 ## CC=, QEMU_CONFIGURE=more options for configure, DEBIAN_MIRROR=
 
-.PHONY: deps deps-build deps-test deps-guest deps-libvirt
+.PHONY: deps deps-build deps-test deps-guest deps-libvirt deps-docs
 deps:
 	@tools/deps build test guest libvirt
 deps-build:
 	@tools/deps build
 deps-test:
 	@tools/deps build test
+deps-docs:
+	@tools/deps build docs
 deps-libvirt:
 	@tools/deps build guest libvirt
 deps-guest:
@@ -71,16 +80,21 @@ run: deps-guest build
 	@$(GUEST) prepare
 	@$(GUEST) demo
 
-.PHONY: check parts check-unit check-qtest check-fuzz check-guest check-libvirt check-upstream check-series
-PARTS = unit qtest fuzz series guest libvirt upstream
+.PHONY: check parts check-unit check-qtest check-fuzz check-guest check-libvirt check-install \
+        check-dist check-upstream check-series
+PARTS = unit qtest fuzz series dist guest install libvirt upstream
 check: deps
 	@$(TOOL)check.py $(PARTS)
 parts:
 	@echo $(PARTS)
 check-unit check-qtest check-fuzz check-upstream check-series: check-%: deps-test
 	@$(TOOL)check.py $*
+check-dist: deps-test
+	@$(TOOL)check.py dist
 check-guest: deps-guest
 	@$(TOOL)check.py guest
+check-install: deps-guest
+	@$(TOOL)check.py install
 check-libvirt: deps-libvirt
 	@$(TOOL)check.py libvirt
 
@@ -91,6 +105,14 @@ fuzz: deps-test
 .PHONY: bench
 bench: deps-build
 	@QUICK='$(QUICK)' $(TOOL)bench.py
+
+.PHONY: install docs dist
+install: deps-build
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' $(TOOL)install.py
+docs: deps-docs
+	@$(TOOL)docs.py
+dist: deps-test
+	@$(TOOL)dist.py
 
 .PHONY: series
 series: deps-test

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make check and its parts: run tests, keep their results as TAP, count.
 
-check.py PART...             runs parts (unit qtest fuzz guest libvirt upstream series)
+check.py PART...             runs parts (unit qtest ...; make parts)
 check.py --summary PART...   counts what the last run of these parts gave
 """
 
@@ -95,6 +95,12 @@ def check_guest(results: Path) -> None:
     run_program([*harness, 'check', '--tap', str(results)], 'the guest tests')
 
 
+def check_install(results: Path) -> None:
+    harness = [sys.executable, str(ROOT / 'tests/guest/run.py')]
+    run_program([*harness, 'prepare'], 'preparing the guests')
+    tool('install.py', 'check')(results)
+
+
 def check_libvirt(results: Path) -> None:
     build.build()
     run_program([sys.executable, str(ROOT / 'tests/libvirt/check.py'), '--tap',
@@ -116,9 +122,11 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'qtest': (check_qtest, 900),
     'fuzz': (check_fuzz, 300),
     'guest': (check_guest, 1200),
+    'install': (check_install, 600),
     'libvirt': (check_libvirt, 600),
     'upstream': (tool('upstream.py'), 1200),
     'series': (tool('series.py', 'check'), 1200),
+    'dist': (tool('dist.py', 'check'), 600),
 }
 
 
