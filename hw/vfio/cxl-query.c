@@ -187,12 +187,13 @@ static void print_decoder(Monitor *mon, unsigned n, VfioCxlDecoder *d)
     if (d->committed) {
         monitor_printf(mon, " = device 0x%" PRIx64, d->dpa);
     }
+    monitor_printf(mon, "\n");
     if (d->window) {
-        monitor_printf(mon, ", cxl-fmw.%" PRId64 " 0x%016" PRIx64
-                       "-0x%016" PRIx64, d->window->index, d->window->base,
+        monitor_printf(mon, "    in cxl-fmw.%" PRId64 ", 0x%016" PRIx64
+                       "-0x%016" PRIx64 "\n", d->window->index,
+                       d->window->base,
                        d->window->base + d->window->size - 1);
     }
-    monitor_printf(mon, "\n");
 }
 
 static void hmp_info_vfio_cxl(Monitor *mon, const QDict *qdict)
