@@ -189,6 +189,8 @@ static void test_restrictions(void)
                         device);
     assert_restrictions("", CXL_BRIDGE CXL_WINDOW, ",x-cxl-commit=guest",
                         device);
+    assert_restrictions("--mangle=hdm-host-only", CXL_BRIDGE CXL_WINDOW, "",
+                        HOST_ONLY | VOLATILE | FIXED);
     /* Anything could be plugged into the second port */
     assert_restrictions("", empty_port, "", ANY);
     assert_restrictions("", no_hotplug, "", device | FIXED);

@@ -295,6 +295,13 @@ static void test_q35_phys_bits(void)
     append_range(expected, 5 * GiB, 1000 * GiB);
     assert_windows(m, expected);
     cxl_machine_stop(m);
+    /* Older machines know nothing of the hole */
+    m = start("--memory=1000G", CXL_BRIDGE
+              " -cpu EPYC,phys-bits=42 -M pc-q35-7.0");
+    expected = g_string_new(NULL);
+    append_range(expected, 5 * GiB, 1000 * GiB);
+    assert_windows(m, expected);
+    cxl_machine_stop(m);
 }
 
 /*

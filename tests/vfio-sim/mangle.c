@@ -452,6 +452,8 @@ static const Mangle mangles[] = {
       { CM(OP_CLEAR, CM_CTRL, 1 << 10), CM(OP_OR, CM_CTRL, 1 << 11) } },
     { "hdm-interleaved", "the decoder interleaves", CXL, false,
       { CM(OP_OR, CM_CTRL, 1 << 4) } },
+    { "hdm-host-only", "the decoder's memory is host-only coherent", CXL, true,
+      { CM(OP_OR, CM_CTRL, 1 << 12) } },
     { "hdm-size-0", "the decoder maps nothing", CXL, false,
       { CM(OP_SET, CM_SIZE_LO, 0), CM(OP_SET, CM_SIZE_HI, 0) } },
     { "hdm-size-odd", "the decoder maps no multiple of 256 MiB", CXL, false,
