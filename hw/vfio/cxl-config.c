@@ -124,6 +124,7 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     } else if (may_end_access(pdev, addr, val, len)) {
         vfio_cxl_block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
         vfio_pci_write_config(pdev, addr, val, len);
+        vfio_cxl_follow_power(cxl);
         if (vfio_cxl_guest_allows(cxl)) {
             vfio_cxl_check_host(cxl);
         }

@@ -151,6 +151,15 @@ void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason);
 void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason);
 
 /**
+ * vfio_cxl_follow_power() - Be in D0 if the host's device is
+ * @cxl: the device, after a write of its power state or a reset
+ *
+ * The guest reads the state from the kernel, which may keep the device in D0
+ * or bring it back there.
+ */
+void vfio_cxl_follow_power(VFIOCXL *cxl);
+
+/**
  * vfio_cxl_check_host() - Is there memory behind the host's decoder?
  * @cxl: the device, after something that may have changed that
  *

@@ -120,25 +120,51 @@ void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason)
     vfio_cxl_update(cxl);
 }
 
-static uint16_t read_config_word(VFIOCXL *cxl, unsigned offset)
+static bool read_config_word(VFIOCXL *cxl, unsigned offset, uint16_t *value)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    uint16_t value = 0;
+    uint16_t le;
 
-    vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                  offset, sizeof(value), &value);
-    return le16_to_cpu(value);
+    if (vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                      offset, sizeof(le),
+                                      &le) != sizeof(le)) {
+        return false;
+    }
+    *value = le16_to_cpu(le);
+    return true;
+}
+
+static bool host_in_d0(VFIOCXL *cxl)
+{
+    unsigned pm = PCI_DEVICE(cxl->vdev)->pm_cap;
+    uint16_t control = 0;
+
+    return !pm || (read_config_word(cxl, pm + PCI_PM_CTRL, &control) &&
+                   !(control & PCI_PM_CTRL_STATE_MASK));
 }
 
 /* A write that enabled the memory for the guest may not have been taken */
 static bool host_allows(VFIOCXL *cxl)
 {
-    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
+    uint16_t command;
 
-    return read_config_word(cxl, PCI_COMMAND) & PCI_COMMAND_MEMORY &&
-           !(pdev->pm_cap &&
-             read_config_word(cxl, pdev->pm_cap + PCI_PM_CTRL) &
-             PCI_PM_CTRL_STATE_MASK);
+    return read_config_word(cxl, PCI_COMMAND, &command) &&
+           command & PCI_COMMAND_MEMORY && host_in_d0(cxl);
+}
+
+void vfio_cxl_follow_power(VFIOCXL *cxl)
+{
+    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
+    uint16_t control;
+
+    if (!pdev->pm_cap) {
+        return;
+    }
+    control = pci_get_word(pdev->config + pdev->pm_cap + PCI_PM_CTRL);
+    if (control & PCI_PM_CTRL_STATE_MASK && host_in_d0(cxl)) {
+        pci_default_write_config(pdev, pdev->pm_cap + PCI_PM_CTRL,
+                                 control & ~PCI_PM_CTRL_STATE_MASK, 2);
+    }
 }
 
 /* Is there memory behind the host's decoder? Ask when that may have changed */

@@ -183,6 +183,7 @@ static void finish_reset(VFIOCXL *cxl, int ret)
 
     trace_vfio_cxl_reset(vfio_cxl_name(cxl), ret);
     restore_memory_space(cxl);
+    vfio_cxl_follow_power(cxl);
     if (ret == 0) {
         over |= VFIO_CXL_RESET_FAILED | VFIO_CXL_NOT_MAPPED;
         vfio_cxl_check_host(cxl);

@@ -194,7 +194,9 @@ static void test_gates(gconstpointer data)
         cfg_writew(m, 0x04, 0x6);
         assert_open(m);
         cfg_writew(m, pm, 3);
-        assert_closed(m);
+        if (cfg_readw(m, pm) & 3) {
+            assert_closed(m);
+        }
         cfg_writew(m, pm, 0);
         assert_open(m);
         hdm_write(m, HDM_GLOBAL_CONTROL, 0);
