@@ -2,42 +2,29 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-"""Run a guest with a simulated device, within a time limit."""
+"""Run a guest with simulated devices, within a time limit."""
 
 import os
 import re
 import secrets
 import selectors
 import shutil
-import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from children import Children
 from debian import GuestError
 from image import Image
+from kernlog import complaints
+from machines import MACHINES, base_command, kernel_line
+from topology import DECODER, ONE, Topology
 
-HOST_ADDRESS = '0000:c1:00.0'
 MEMORY = 256 << 20
 TOKEN_AT = 4096
-MISSING_EFI = ('the UEFI firmware for arm is missing: install the package '
-               'qemu-efi-aarch64')
-
-MACHINES: Dict[str, Dict[str, str]] = {
-    'q35': {'arch': 'amd64', 'qemu': 'qemu-system-x86_64',
-            'machine': 'q35', 'console': 'ttyS0',
-            # Linux refuses to flush caches for CXL under a hypervisor bit
-            'cpu': 'max,-hypervisor'},
-    'virt': {'arch': 'arm64', 'qemu': 'qemu-system-aarch64',
-             'machine': 'virt,gic-version=3', 'console': 'ttyAMA0',
-             'cpu': 'neoverse-n1'},
-}
-FIRMWARE_DIRS = ('/usr/share/seabios', '/usr/share/qemu',
-                 '/usr/lib/ipxe/qemu')
-EFI = ('/usr/share/qemu-efi-aarch64/QEMU_EFI.fd',
-       '/usr/share/AAVMF/AAVMF_CODE.fd')
+TOKEN_SIZE = 32
 
 
 @dataclass
@@ -48,18 +35,32 @@ class Case:
     backend: str = 'legacy'
     driver: str = 'cxl'
     smp: int = 1
-    topology: str = 'A'
+    # Where the component registers are in BAR 0
+    layout: str = 'A'
     # The kernel generation that vfio-sim stands in for
     kernel: str = 'v2-reset'
-    # Give the host bridge a decoder of its own. Linux 7.3 finds committed
-    # regions only where it has one, even with a single root port.
-    bridge: bool = False
+    # Linux 7.3 finds committed regions only where the host bridge has a
+    # decoder, even with a single root port
+    topology: Topology = ONE
+    actions: str = 'all'
 
     @property
     def name(self) -> str:
         """A short name, for a test and for its log file."""
         name = '-'.join((self.machine, self.mode, self.backend, self.driver))
-        return name if self.kernel == 'v2-reset' else f'{name}-{self.kernel}'
+        if self.kernel != 'v2-reset':
+            name += f'-{self.kernel}'
+        if self.topology not in (ONE, DECODER):
+            name += f'-{self.topology.name}'
+        return name
+
+    @property
+    def listing(self) -> str:
+        """The name of the result that 'cxl list' is expected to give."""
+        name = f'{self.machine}-{self.topology.name}'
+        if self.mode == 'guest':
+            name += '-guest'
+        return name if self.driver == 'cxl' else f'{name}-{self.driver}'
 
 
 @dataclass
@@ -85,8 +86,15 @@ class Result:
             and not self.failed
 
     def value(self, check: str, key: str) -> str:
-        """A value that a passed check reported."""
-        return pairs(self.ok.get(check, '')).get(key, '?')
+        """A value that a passed check reported, with several devices the
+        first's."""
+        text = self.ok.get(check) or self.ok.get(f'd0-{check}', '')
+        return pairs(text).get(key, '?')
+
+    def named(self, where: Dict[str, str], check: str) -> Dict[str, str]:
+        """The verdicts on a check, one for each device."""
+        return {k: v for k, v in where.items()
+                if re.fullmatch(rf'(d\d+-)?{check}', k)}
 
 
 def pairs(text: str) -> Dict[str, str]:
@@ -122,6 +130,84 @@ def parse(text: str, result: Result) -> None:
             result.infos.append(pairs(name + ' ' + rest))
 
 
+class Backing:
+    """The files that hold the devices' memory, seen from the host."""
+
+    PLACES = (0, 0x2ff0, MEMORY // 2 - 8, MEMORY - 64)
+
+    def __init__(self, path: Path, devices: int) -> None:
+        self.path = path
+        self.paths = [path] + [path.with_name(f'{path.name}.{n}')
+                               for n in range(1, devices)]
+        self.tokens: List[bytes] = []
+
+    def write_tokens(self) -> None:
+        """Bytes that a guest has to find; the files are made if need be."""
+        self.tokens = []
+        for path in self.paths:
+            token = secrets.token_bytes(TOKEN_SIZE)
+            with path.open('r+b' if path.exists() else 'wb') as file:
+                file.truncate(MEMORY)
+                file.seek(TOKEN_AT)
+                file.write(token)
+            self.tokens.append(token)
+
+    def argument(self, cleared: bool) -> str:
+        """The tokens as the guest program's option."""
+        return '--token=' + ':'.join(
+            (bytes(TOKEN_SIZE) if cleared else token).hex()
+            for token in self.tokens)
+
+    def lacking(self, seed: str) -> List[str]:
+        """Where the guest program's signature is not."""
+        wrong = []
+        for number, path in enumerate(self.paths):
+            with path.open('rb') as file:
+                for place in self.PLACES:
+                    want = (f'guest {seed} device {number} wrote this at '
+                            f'{place:012x}').encode()
+                    file.seek(place)
+                    if file.read(64) != want + bytes(64 - len(want)):
+                        wrong.append(f'{path.name}+{place:#x}')
+        return wrong
+
+    def is_clear(self) -> bool:
+        """Has everything that guest and host wrote been cleared?"""
+        for path in self.paths:
+            with path.open('rb') as file:
+                for place in (TOKEN_AT, *self.PLACES):
+                    file.seek(place)
+                    if any(file.read(64)):
+                        return False
+        return True
+
+    def holds_tokens(self) -> bool:
+        """Is what the host wrote still there?"""
+        for path, token in zip(self.paths, self.tokens):
+            with path.open('rb') as file:
+                file.seek(TOKEN_AT)
+                if file.read(TOKEN_SIZE) != token:
+                    return False
+        return True
+
+    @property
+    def places(self) -> int:
+        """How many places 'lacking' looks at."""
+        return len(self.PLACES) * len(self.paths)
+
+
+def new_seed() -> str:
+    """What a signature is told from another one by."""
+    return secrets.token_hex(8)
+
+
+def vfio_device(number: int, bus: str, backend: str, commit: str) -> str:
+    """QEMU's option for vfio-sim's device of that number."""
+    text = (f'vfio-pci,id=accel{number},host=0000:c{number + 1}:00.0,'
+            f'bus={bus},x-cxl=on,x-cxl-commit={commit}')
+    return text + (',iommufd=iommufd0' if backend == 'iommufd' else '')
+
+
 class Harness:
     """Where things are, and how guests are run."""
 
@@ -133,6 +219,7 @@ class Harness:
         self.accel = accel
         self.limit = limit
         self.sim = self.qemu / 'tests/vfio-sim/vfio-sim'
+        self.children = Children()
 
     def check_tools(self, machines: List[str]) -> None:
         """Say now what would fail later."""
@@ -145,29 +232,9 @@ class Harness:
             raise GuestError(f"{self.sim} is not there: say 'make build' "
                              'first.')
 
-    def base(self, machine: str, accel: str, smp: int,
-             append: str) -> List[str]:
-        """A QEMU command line without devices."""
-        spec = MACHINES[machine]
-        image = self.images[spec['arch']]
-        command = [str(self.qemu / spec['qemu']), '-nodefaults',
-                   '-display', 'none', '-no-reboot', '-serial', 'stdio',
-                   '-accel', accel,
-                   '-cpu', 'host' if accel == 'kvm' else spec['cpu'],
-                   '-smp', str(smp), '-m', '1G']
-        for path in FIRMWARE_DIRS:
-            if os.path.isdir(path):
-                command += ['-L', path]
-        if machine == 'virt':
-            efi = next((p for p in EFI if os.path.exists(p)), None)
-            if efi is None:
-                raise GuestError(MISSING_EFI)
-            command += ['-bios', efi]
-        return command + [
-            '-kernel', str(image.kernel), '-initrd', str(image.initramfs),
-            '-append', f'console={spec["console"]} panic=-1 quiet '
-                       # our program maps what drivers have claimed
-                       f'iomem=relaxed {append}']
+    def image(self, machine: str) -> Image:
+        """What guests of a machine boot."""
+        return self.images[MACHINES[machine]['arch']]
 
     def accel_for(self, machine: str) -> str:
         """KVM runs guests of the machine's own architecture only."""
@@ -181,33 +248,59 @@ class Harness:
         accel = self.accel_for(machine)
         if accel == 'tcg':
             return
-        command = self.base(machine, accel, 1, 'cxlguest.mode=probe') + \
-            ['-machine', MACHINES[machine]['machine']]
-        text, _, why = self._run(command, self._log(f'probe-{accel}'), 60,
-                                 dict(os.environ))
+        image = self.image(machine)
+        command = base_command(self.qemu, image, machine, accel, 1) + [
+            '-no-reboot', '-machine', MACHINES[machine]['machine'],
+            '-initrd', str(image.initramfs),
+            '-append', kernel_line(machine, 'cxlguest.mode=probe')]
+        text, _, why = self._run(command, self.log(f'probe-{accel}'), 60)
         if 'GUEST: verdict PASS' not in text:
-            tail = '\n'.join(text.splitlines()[-8:])
+            last = '\n'.join(text.splitlines()[-8:])
             raise GuestError(
                 f'a trial boot of {machine} with {accel} did not reach user '
                 f'space ({why or "QEMU ended"}). Leave ACCEL unset to use '
-                f'tcg. Its last words:\n{tail}')
+                f'tcg. Its last words:\n{last}')
 
-    def _log(self, name: str) -> Path:
+    def log(self, name: str) -> Path:
+        """The log file of a guest."""
         logs = self.build / 'logs'
         logs.mkdir(parents=True, exist_ok=True)
         return logs / f'{name}.log'
 
-    @staticmethod
-    def _run(command: List[str], log: Path, limit: float,
-             env: Dict[str, str]) -> Tuple[str, float, str]:
+    def new_state(self, name: str) -> Path:
+        """An empty directory for a guest's files."""
+        state = self.build / 'state' / name
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir(parents=True)
+        return state
+
+    def command(self, case: Case, memory: Path, append: str,
+                initrd: Optional[Path] = None) -> List[str]:
+        """vfio-sim and QEMU, all but the accelerators."""
+        image = self.image(case.machine)
+        command = [str(self.sim), f'--memory={MEMORY >> 20}M',
+                   f'--memory-file={memory}', f'--topology={case.layout}',
+                   f'--kernel={case.kernel}',
+                   f'--devices={len(case.topology.slots)}', '--']
+        command += base_command(self.qemu, image, case.machine,
+                                self.accel_for(case.machine), case.smp)
+        command += ['-initrd', str(initrd or image.initramfs),
+                    '-append', kernel_line(case.machine, append),
+                    '-machine', MACHINES[case.machine]['machine'] + ','
+                    + case.topology.machine()]
+        if case.backend == 'iommufd':
+            command += ['-object', 'iommufd,id=iommufd0']
+        return command + case.topology.arguments()
+
+    def _run(self, command: List[str], log: Path, limit: float) -> \
+            Tuple[str, float, str]:
         """Run, with output to a log; text, seconds, what went wrong."""
         start = time.monotonic()
         why = ''
         data = bytearray()
-        with log.open('wb') as out, subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, env=env,
-                start_new_session=True) as proc:
+        with log.open('wb') as out, self.children.start(
+                command, stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT) as proc:
             out.write((' '.join(command) + '\n').encode())
             assert proc.stdout is not None
             try:
@@ -235,88 +328,60 @@ class Harness:
             except subprocess.TimeoutExpired:
                 why = f'did not end within {limit:.0f} s'
             finally:
-                try:
-                    os.killpg(proc.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+                self.children.end(proc)
         return (data.decode(errors='replace'), time.monotonic() - start, why)
 
     def run(self, case: Case) -> Result:
         """Boot one guest and judge it."""
-        log = self._log(case.name)
+        log = self.log(case.name)
         result = Result(case, log)
-        state = self.build / 'state' / case.name
-        shutil.rmtree(state, ignore_errors=True)
-        state.mkdir(parents=True)
-        memory = state / 'memory'
-        token = secrets.token_bytes(32)
-        seed = secrets.token_hex(8)
-        with memory.open('wb') as file:
-            file.truncate(MEMORY)
-            file.seek(TOKEN_AT)
-            file.write(token)
+        state = self.new_state(case.name)
+        backing = Backing(state / 'memory', len(case.topology.slots))
+        backing.write_tokens()
+        seed = new_seed()
 
         # The reset of a v5 kernel clears what the host wrote
-        found = bytes(len(token)) if case.kernel == 'v5' else token
-        args = [f'--token={found.hex()}', f'--seed={seed}']
+        args = [backing.argument(case.kernel == 'v5'), f'--seed={seed}']
         if case.mode == 'firmware':
             # vfio-sim's host firmware locks what it commits
             args.append('--lock=1')
-        if case.bridge and case.mode == 'guest':
+        if case.topology.decoder and case.mode == 'guest':
             args.append('--bridge')
         if case.backend == 'iommufd' and case.kernel != 'v5':
             # Only v5 exports its memory, and no kernel pins it by address
             args.append('--no-peer')
         append = (f'cxlguest.mode={case.mode} cxlguest.driver={case.driver} '
+                  f'cxlguest.actions={case.actions} '
                   f'cxlguest.args={",".join(args)}')
-        accel = self.accel_for(case.machine)
-        command = [str(self.sim), f'--memory={MEMORY >> 20}M',
-                   f'--memory-file={memory}', f'--topology={case.topology}',
-                   f'--kernel={case.kernel}',
-                   '--']
-        command += self.base(case.machine, accel, case.smp, append)
-        command += ['-machine', MACHINES[case.machine]['machine'] +
-                    ',cxl=on,cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=4G']
-        command += ['-device', 'pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12'
-                    + (',hdm_for_passthrough=on' if case.bridge else ''),
-                    '-device',
-                    'cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0,port=0']
-        vfio = (f'vfio-pci,id=accel0,host={HOST_ADDRESS},bus=rp0,x-cxl=on,'
-                f'x-cxl-commit={case.mode}')
-        if case.backend == 'iommufd':
-            command += ['-object', 'iommufd,id=iommufd0']
-            vfio += ',iommufd=iommufd0'
-        command += ['-device', vfio]
+        command = self.command(case, backing.path, append) + ['-no-reboot']
+        for number, bus in enumerate(case.topology.slots):
+            command += ['-device', vfio_device(number, bus, case.backend,
+                                               case.mode)]
 
-        text, result.seconds, why = self._run(command, log, self.limit,
-                                              dict(os.environ))
+        text, result.seconds, why = self._run(command, log, self.limit)
         if why:
             result.problems.append(f'QEMU: {why}')
         parse(text, result)
         if not result.verdict:
             result.problems.append('the guest gave no verdict')
         else:
-            self._look_into(memory, seed, result)
+            self.look_into(backing, seed, result)
+            for line in complaints(result.blocks.get('kernel-log', [])):
+                result.problems.append(f"the guest kernel's log: {line}")
         if result.passed:
             shutil.rmtree(state, ignore_errors=True)
         return result
 
     @staticmethod
-    def _look_into(memory: Path, seed: str, result: Result) -> None:
-        """Find in the backing file what the guest wrote."""
-        places = (0, 0x2ff0, MEMORY // 2 - 8, MEMORY - 64)
-        wrong = []
-        with memory.open('rb') as file:
-            for place in places:
-                want = f'guest {seed} wrote this at {place:016x}'.encode()
-                file.seek(place)
-                if file.read(64) != want + bytes(64 - len(want)):
-                    wrong.append(f'{place:#x}')
-        result.host = f'{len(places) - len(wrong)} of {len(places)} places ' \
-                      "of the backing file hold the guest's bytes"
+    def look_into(backing: Backing, seed: str, result: Result) -> None:
+        """Find in the backing files what the guest wrote."""
+        wrong = backing.lacking(seed)
+        result.host = (f'{backing.places - len(wrong)} of {backing.places} '
+                       "places of the backing file hold the guest's bytes")
         if wrong:
             result.problems.append("the backing file lacks the guest's bytes "
-                                   f'at {", ".join(wrong)} ({memory})')
+                                   f'at {", ".join(wrong)} '
+                                   f'({backing.path.parent})')
 
 
 def tail(log: Path, lines: int = 25) -> str:

@@ -154,6 +154,8 @@ Dir::Bin::dpkg "/bin/false";
     def fetch(self, names: Iterable[str]) -> List[Path]:
         """Bring packages into the cache; returns their files."""
         names = list(names)
+        if not names:
+            return []
         uris = self._apt('apt-get', '--print-uris', 'download', *names)
         self.cache.mkdir(parents=True, exist_ok=True)
         files = []

@@ -26,9 +26,17 @@ SUITES = ('trixie', 'trixie-backports')
 
 # Loaded in this order, after what each of them depends on
 MODULES = ('cxl_acpi', 'cxl_mem', 'cxl_pci', 'dax_cxl', 'device_dax',
-           'uio_pci_generic')
-MODULE_DIRS = ('drivers/acpi', 'drivers/cxl', 'drivers/dax',
+           'uio_pci_generic', 'virtio_blk')
+MODULE_DIRS = ('drivers/acpi', 'drivers/block', 'drivers/cxl', 'drivers/dax',
                'drivers/nvdimm', 'drivers/uio')
+PACKAGES = ('cxl', 'busybox-static', 'kexec-tools')
+# Debian 12's own firmware for arm tells Linux that flash is RAM, of which
+# SRAT knows nothing: Linux then ignores SRAT
+FIRMWARE = {'arm64': ['qemu-efi-aarch64']}
+WANTED = [*PACKAGES, *FIRMWARE['arm64']]
+# Programs of theirs, and where they go
+TOOLS = {'busybox': 'bin', 'cxl': 'usr/bin', 'kexec': 'sbin'}
+PROGRAM = sorted((HERE / 'program').glob('*.[ch]'))
 
 ARCHES: Dict[str, Dict[str, str]] = {
     'amd64': {'gcc': 'x86_64-linux-gnu-gcc', 'triplet': 'x86_64-linux-gnu',
@@ -99,6 +107,18 @@ def write_cpio(tree: Path, out: Path) -> None:
     partial.rename(out)
 
 
+def add_files(cpio: Path, out: Path, files: Dict[str, Path]) -> None:
+    """An initramfs and a second one behind it, which Linux unpacks too."""
+    names = sorted({str(Path(name).parent) for name in files})
+    parts = [cpio_entry(name, 0o040755, ino=n) for n, name in
+             enumerate(names, 1)]
+    parts += [cpio_entry(name, 0o100644, path.read_bytes(), ino=n)
+              for n, (name, path) in enumerate(files.items(), 100)]
+    parts.append(cpio_entry('TRAILER!!!', 0))
+    data = cpio.read_bytes()
+    out.write_bytes(data + bytes(-len(data) % 4) + b''.join(parts))
+
+
 class Image:
     """What a guest of one architecture boots."""
 
@@ -117,6 +137,11 @@ class Image:
         """The kernel's version as uname says it."""
         return str(self.facts['release'])
 
+    @property
+    def firmware(self) -> Optional[Path]:
+        """Firmware that is newer than this machine's, if there is a use."""
+        return next((self.dir / 'firmware').rglob('QEMU_EFI.fd'), None)
+
     def _load(self) -> Dict[str, Any]:
         try:
             return json.loads((self.cache / f'{self.arch}.json').read_text())
@@ -126,24 +151,28 @@ class Image:
     def resolve(self, wish: str, update: bool) -> None:
         """Decide on packages and have them in the cache."""
         facts = {} if update else self._load()
-        if facts and facts.get('wish') == wish and all(
+        if facts and facts.get('wish') == wish and \
+                facts.get('wanted') == WANTED and all(
                 (self.cache / name).exists()
-                for name in facts['kernel'] + facts['user']):
+                for name in facts['kernel'] + facts['user']
+                + facts['firmware']):
             self.facts = facts
             return
         say(f'Guest packages for {self.arch}:')
         self.apt.update()
         release, kernel = choose_kernel(self.apt, wish)
         user = self.apt.closure(
-            ['cxl', 'busybox-static'],
-            r'init-system-helpers|gcc-.*-base|openssl-provider.*')
+            PACKAGES, r'init-system-helpers|gcc-.*-base|openssl-provider.*|'
+            'debconf|perl.*|cdebconf|libdebian-installer.*')
         say(f'  Linux {release}')
         kernel_debs = self.apt.fetch(kernel)
         user_debs = self.apt.fetch(user)
+        firmware_debs = self.apt.fetch(FIRMWARE.get(self.arch, []))
         self.facts = {
-            'wish': wish, 'release': release,
+            'wish': wish, 'release': release, 'wanted': WANTED,
             'kernel': [p.name for p in kernel_debs],
             'user': [p.name for p in user_debs],
+            'firmware': [p.name for p in firmware_debs],
         }
         self.dir.mkdir(parents=True, exist_ok=True)
         (self.cache / f'{self.arch}.json').write_text(
@@ -152,10 +181,10 @@ class Image:
     def _unpack(self) -> None:
         """Unpack the kernel, its modules and the user-space files."""
         stamp = self.dir / 'unpacked'
-        want = json.dumps(self.facts, sort_keys=True)
+        want = json.dumps([self.facts, MODULE_DIRS, TOOLS], sort_keys=True)
         if stamp.exists() and stamp.read_text() == want:
             return
-        for name in ('kernel', 'user'):
+        for name in ('kernel', 'user', 'firmware'):
             shutil.rmtree(self.dir / name, ignore_errors=True)
         for deb in self.facts['kernel']:
             say(f'  unpacking {deb}')
@@ -165,7 +194,11 @@ class Image:
                                        for d in MODULE_DIRS)))
         for deb in self.facts['user']:
             unpack(self.cache / deb, self.dir / 'user', lambda name: bool(
-                re.search(r'\.so(\.|$)|/bin/(busybox|cxl)$|ld-linux', name)))
+                re.search(r'\.so(\.|$)|ld-linux|/s?bin/'
+                          rf'({"|".join(TOOLS)})$', name)))
+        for deb in self.facts['firmware']:
+            unpack(self.cache / deb, self.dir / 'firmware',
+                   lambda name: name.endswith('/QEMU_EFI.fd'))
         found = [p for p in (self.dir / 'kernel').rglob('vmlinuz*')
                  if p.is_file()]
         if len(found) != 1:
@@ -207,8 +240,9 @@ class Image:
         out = self.dir / 'cxl-guest'
         gcc = ARCHES[self.arch]['gcc']
         command = [gcc, '-O2', '-g', '-Wall', '-Wextra',
-                   '-Wno-unused-parameter', '-static', f'-I{SIM_INCLUDE}',
-                   str(HERE / 'cxl-guest.c'), '-o', str(out)]
+                   '-Wno-unused-parameter', '-static', '-pthread',
+                   f'-I{SIM_INCLUDE}', '-o', str(out),
+                   *(str(p) for p in PROGRAM if p.suffix == '.c')]
         if not shutil.which(gcc):
             raise GuestError(f'{gcc} is missing. Install the packages in '
                              'tests/guest/packages: apt-get install '
@@ -224,16 +258,20 @@ class Image:
     def _user(self, tree: Path) -> None:
         """busybox, the cxl tool and the libraries it needs."""
         user = self.dir / 'user'
-        for name in ('bin', 'usr/bin', 'usr/lib', 'etc', 'proc', 'sys'):
+        for name in ('usr/lib', 'etc', 'proc', 'sys'):
             (tree / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(next(user.rglob('bin/busybox')), tree / 'bin/busybox')
-        shutil.copy(next(user.rglob('bin/cxl')), tree / 'usr/bin/cxl')
+        todo = []
+        for name, place in TOOLS.items():
+            program = next(p for p in user.rglob(name)
+                           if p.is_file() and p.parent.name in ('bin', 'sbin'))
+            (tree / place).mkdir(parents=True, exist_ok=True)
+            shutil.copy(program, tree / place / name)
+            todo.append(program)
         libs: Dict[str, Path] = {}
         for path in user.rglob('*.so*'):
             if path.is_file() and path.parent.name == \
                     ARCHES[self.arch]['triplet']:
                 libs[path.name] = path
-        todo = [user / 'usr/bin/cxl', ]
         done = set()
         while todo:
             for name in needed(todo.pop()):
@@ -256,7 +294,7 @@ class Image:
         reason = 'the driver was not built'
         if builder:
             driver, reason = builder.build(self.arch, self.release)
-        inputs = [HERE / 'cxl-guest.c', HERE / 'init', HERE / 'image.py',
+        inputs = [*PROGRAM, HERE / 'init', HERE / 'image.py',
                   SIM_INCLUDE / 'vfio-sim-regs.h', self.dir / 'unpacked']
         if driver:
             inputs.append(driver)

@@ -6,44 +6,24 @@
 """Prepare guests, show what they can do, and test with them."""
 
 import argparse
+import concurrent.futures
 import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, TextIO
 
-from boot import MACHINES, Case, Harness, Result, tail
+from boot import Case, Harness, Result, tail
+from cases import CHECK, DEMO
 from debian import GuestError, say
 from driver import DriverBuilder
 from image import Image
+from listing import outline
+from machines import MACHINES
+from tests import CaseTest, Test
 
 TOP = Path(__file__).resolve().parents[2]
-
-DEMO = [
-    Case('q35', 'firmware', 'legacy', 'cxl', bridge=True),
-    Case('q35', 'guest', 'iommufd', 'plain'),
-    Case('virt', 'firmware', 'iommufd', 'cxl', bridge=True),
-    Case('virt', 'guest', 'legacy', 'plain'),
-]
-
-CHECK = [
-    Case('q35', 'firmware', 'legacy', 'cxl', bridge=True),
-    Case('q35', 'firmware', 'iommufd', 'plain', topology='B'),
-    Case('q35', 'guest', 'legacy', 'cxl', topology='C', bridge=True),
-    Case('q35', 'guest', 'iommufd', 'plain', smp=2),
-    Case('virt', 'firmware', 'legacy', 'plain', topology='C'),
-    Case('virt', 'firmware', 'iommufd', 'cxl', bridge=True),
-    Case('virt', 'guest', 'legacy', 'plain', topology='B', smp=2),
-    Case('virt', 'guest', 'iommufd', 'cxl', bridge=True),
-] + [
-    # Each other generation of the kernel's interface, on both machines
-    Case(machine, mode, backend, 'plain', kernel=kernel)
-    for kernel in ('v2', 'v3', 'v4', 'v5')
-    for machine, mode, backend in (('q35', 'firmware', 'iommufd'),
-                                   ('virt', 'guest', 'legacy'))
-]
 
 
 def prepare(build: Path, machines: List[str], update: bool) -> \
@@ -94,9 +74,8 @@ def report(result: Result) -> None:
     print(f'{case.machine}: decoder committed by {who}, VFIO {backend}')
     line('guest', f'Linux {result.boot.get("kernel", "?")}, '
          f'{result.seconds:.1f} s from start to power-off')
-    line('topology', f'fixed window {base} ({size_text(size)}) -> pxb-cxl '
-         f'(bus 12{", with a decoder" if case.bridge else ", pass-through"}) '
-         f'-> cxl-rp -> {result.value("device", "bdf")}')
+    line('topology', f'fixed window {base} ({size_text(size)}) -> '
+         f'{case.topology.path} -> {result.value("device", "bdf")}')
     line('decoder', f'GPA {result.value("decoder", "gpa")}, '
          f'{size_text(result.value("decoder", "size"))}{lock}')
     if rates:
@@ -121,33 +100,6 @@ def report(result: Result) -> None:
         line('', f'PROBLEM {problem}')
     line('verdict', 'PASS' if result.passed else f'FAIL (log: {result.log})')
     print(flush=True)
-
-
-def outline(node: Any, depth: int = 0) -> List[str]:
-    """A short tree of what 'cxl list' gave as JSON."""
-    lines = []
-    kinds = ('bus', 'port', 'endpoint', 'decoder', 'region')
-    for item in node if isinstance(node, list) else [node]:
-        # An object's own name is its first member
-        kind = next(iter(item))
-        if kind not in kinds:
-            continue
-        text = f'{"  " * depth}{item[kind]}'
-        for key, label in (('host', 'on'), ('resource', 'at'), ('size', ''),
-                           ('decode_state', ''), ('region', 'for')):
-            value = item.get(key)
-            if value and key != kind:
-                text += f' {label} {value}' if label else f' {value}'
-        if 'memdev' in item and isinstance(item['memdev'], dict):
-            text += f' = {item["memdev"]["host"]}'
-        targets = [t.get('target', '') for t in item.get('targets', [])]
-        if targets:
-            text += ' -> ' + ', '.join(targets)
-        lines.append(text)
-        for key, value in item.items():
-            if ':' in key and isinstance(value, list):
-                lines += outline(value, depth + 1)
-    return lines
 
 
 def show_topology(result: Result) -> None:
@@ -189,8 +141,9 @@ def demo(harness: Harness, cases: List[Case]) -> int:
     return 0
 
 
-def check(harness: Harness, cases: List[Case], tap: Optional[TextIO]) -> int:
-    """Run the guests as tests."""
+def check(harness: Harness, tests: List[Test], jobs: int,
+          tap: Optional[TextIO]) -> int:
+    """Run the tests, some of them at the same time."""
     lines = 0
     failures = 0
 
@@ -200,49 +153,36 @@ def check(harness: Harness, cases: List[Case], tap: Optional[TextIO]) -> int:
             tap.write(text + '\n')
             tap.flush()
 
-    def point(passed: bool, name: str, skipped: str = '') -> None:
-        nonlocal lines, failures
-        lines += 1
-        failures += not passed
-        emit(f'{"ok" if passed else "not ok"} {lines} - {name}'
-             + (f' # SKIP {skipped}' if skipped else ''))
-
-    total = len(cases) + sum(case.driver == 'cxl' for case in cases)
-    emit(f'1..{total}')
-    for case in cases:
-        start = time.monotonic()
-        result = harness.run(case)
-        core = result.skipped.get('cxl-core', '')
-        attached = 'cxl-core' in result.ok
-        # The core's part has a line of its own
-        others = {k: v for k, v in result.failed.items() if k != 'cxl-core'}
-        point(not others and not result.problems and bool(result.ok),
-              f'guest/{case.name}')
-        if case.driver == 'cxl':
-            point(attached or bool(core), f'guest/{case.name}/cxl-core', core)
-        if not result.passed:
-            for name, why in result.failed.items():
-                emit(f'# {name}: {why}')
-            for problem in result.problems:
-                emit(f'# {problem}')
-            for text in tail(result.log).splitlines():
-                emit(f'#   {text}')
-            emit(f'# log: {result.log}')
-        emit(f'# {len(result.ok)} checks ok, {len(result.skipped)} skipped, '
-             f'{time.monotonic() - start:.1f} s')
-        for name, why in result.skipped.items():
-            emit(f'#   skipped {name}: {why}')
+    emit(f'1..{sum(len(test.points) for test in tests)}')
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for test, future in [(t, pool.submit(t.run, harness))
+                             for t in tests]:
+            try:
+                future.result()
+            except BaseException:
+                # The pool waits for what runs: let it find its guests dead
+                harness.children.end_all()
+                raise
+            for name, point in test.points.items():
+                lines += 1
+                failures += not point.passed
+                emit(f'{"ok" if point.passed else "not ok"} {lines} - {name}'
+                     + (f' # SKIP {point.skipped}' if point.skipped else ''))
+                for text in point.notes:
+                    emit(f'# {text}')
+            for text in test.notes:
+                emit(f'# {text}')
     print(f'{lines - failures} passed, {failures} failed')
     return 1 if failures else 0
 
 
-def select(cases: List[Case], args: argparse.Namespace) -> List[Case]:
-    """The cases that the command line asks for."""
-    found = [case for case in cases
-             if (not args.only or any(o in case.name for o in args.only))]
+def select(tests: List[Any], args: argparse.Namespace) -> List[Any]:
+    """The guests that the command line asks for."""
+    found = [test for test in tests
+             if not args.only or any(o in test.name for o in args.only)]
     if not found:
         raise GuestError('no guest of that name; there are: '
-                         + ', '.join(case.name for case in cases))
+                         + ', '.join(test.name for test in tests))
     return found
 
 
@@ -262,9 +202,15 @@ def main() -> int:
         if name != 'prepare':
             one.add_argument('--only', action='append', metavar='TEXT',
                              help='only guests whose name contains TEXT')
-            one.add_argument('--limit', type=float, default=120,
-                             help='seconds for one guest (default 120)')
+            one.add_argument('--limit', type=float, default=300,
+                             help='seconds for one guest (default 300)')
         if name == 'check':
+            one.add_argument('--jobs', type=int, metavar='N',
+                             default=min(os.cpu_count() or 1, 4),
+                             help='guests at the same time')
+            one.add_argument('--regenerate', action='store_true',
+                             help="write what 'cxl list' gives as the "
+                             'expected results, to be reviewed')
             one.add_argument('--tap', type=Path, metavar='FILE',
                              help='write TAP there too')
     args = parser.parse_args()
@@ -286,20 +232,23 @@ def main() -> int:
             say(f'{image.arch}: Linux {image.release}')
         return 0
 
-    cases = select(DEMO if args.what == 'demo' else CHECK, args)
-    machines = sorted({case.machine for case in cases})
+    chosen: List[Any] = DEMO
+    if args.what == 'check':
+        chosen = [CaseTest(case, args.regenerate) for case in CHECK]
+    chosen = select(chosen, args)
+    machines = sorted({one.machine for one in chosen})
     images = prepare(build, machines, args.update)
     harness = Harness(qemu, build, images, accel, args.limit)
     harness.check_tools(machines)
     for machine in machines:
         harness.try_accel(machine)
     if args.what == 'demo':
-        return demo(harness, cases)
+        return demo(harness, chosen)
     if args.tap:
         args.tap.parent.mkdir(parents=True, exist_ok=True)
         with args.tap.open('w', encoding='utf-8') as file:
-            return check(harness, cases, file)
-    return check(harness, cases, None)
+            return check(harness, chosen, args.jobs, file)
+    return check(harness, chosen, args.jobs, None)
 
 
 if __name__ == '__main__':

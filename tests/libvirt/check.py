@@ -22,10 +22,11 @@ sys.path.insert(0, str(TOP / 'tests/guest'))
 
 # pylint: disable=wrong-import-position
 import run as guests  # noqa: E402
-from boot import MACHINES, MEMORY, Harness, Result, parse  # noqa: E402
+from boot import MEMORY, Backing, Harness, Result, parse  # noqa: E402
 from boot import Case as GuestCase  # noqa: E402
 from debian import GuestError, say  # noqa: E402
 from image import Image  # noqa: E402
+from machines import MACHINES  # noqa: E402
 from session import (LibvirtError, Session, Version, installed,  # noqa: E402
                      unpacked)
 
@@ -223,9 +224,8 @@ class Check:
 
         def contents() -> None:
             result = Result(GuestCase(machine.machine), machine.serial)
-            # pylint: disable=protected-access
-            Harness._look_into(machine.session.place / 'memory', machine.seed,
-                               result)
+            Harness.look_into(Backing(machine.session.place / 'memory', 1),
+                              machine.seed, result)
             if result.problems:
                 raise LibvirtError('; '.join(result.problems))
 

@@ -5,9 +5,9 @@
  * hands the device to the kernel's CXL core first, which then knows the memory
  * as a region, as a product's driver would do it.
  *
- * /dev/cxl-accel: read() gives a u32 count for each vector; poll() says that
- * one has changed since the file's last read; mmap() at a physical address
- * inside the committed decoder's range maps device memory.
+ * /dev/cxl-accel-ADDRESS: read() gives a u32 count for each vector; poll() says
+ * that one has changed since the file's last read; mmap() at an address
+ * inside the committed range maps device memory.
  */
 #include <linux/fs.h>
 #include <linux/interrupt.h>
@@ -314,7 +314,10 @@ static int accel_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return dev_err_probe(&pdev->dev, rc, "no memory committed\n");
 
 	accel->misc.minor = MISC_DYNAMIC_MINOR;
-	accel->misc.name = "cxl-accel";
+	accel->misc.name = devm_kasprintf(&pdev->dev, GFP_KERNEL,
+					  "cxl-accel-%s", pci_name(pdev));
+	if (!accel->misc.name)
+		return -ENOMEM;
 	accel->misc.fops = &accel_fops;
 	accel->misc.parent = &pdev->dev;
 	return misc_register(&accel->misc);
