@@ -34,6 +34,7 @@ help:
 ##   make check-qtest     qtests with vfio-sim
 ##   make check-fuzz      the reader of the kernel's interface, a million replies
 ##   make check-guest     real guests
+##   make check-guest-long  guests through long life cycles, 20 minutes or more
 ##   make check-libvirt   real guests started by libvirt
 ##   make check-install   guests that boot from an installed prefix
 ##   make check-dist      quilt patches applied to Debian's package
@@ -97,6 +98,10 @@ check-install: deps-guest
 	@$(TOOL)check.py install
 check-libvirt: deps-libvirt
 	@$(TOOL)check.py libvirt
+.PHONY: check-guest-long
+check-guest-long: deps-guest build
+	@$(GUEST) prepare
+	@$(GUEST) check --long
 
 .PHONY: fuzz
 fuzz: deps-test

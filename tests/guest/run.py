@@ -19,6 +19,7 @@ from cases import CHECK, DEMO
 from debian import GuestError, say
 from driver import DriverBuilder
 from image import Image
+from life import life_tests
 from listing import outline
 from machines import MACHINES
 from tests import CaseTest, Test
@@ -208,6 +209,8 @@ def main() -> int:
             one.add_argument('--jobs', type=int, metavar='N',
                              default=min(os.cpu_count() or 1, 4),
                              help='guests at the same time')
+            one.add_argument('--long', action='store_true',
+                             help='only life cycles, at full length')
             one.add_argument('--regenerate', action='store_true',
                              help="write what 'cxl list' gives as the "
                              'expected results, to be reviewed')
@@ -234,7 +237,10 @@ def main() -> int:
 
     chosen: List[Any] = DEMO
     if args.what == 'check':
-        chosen = [CaseTest(case, args.regenerate) for case in CHECK]
+        chosen = life_tests(args.long)
+        if not args.long:
+            # What takes longest begins first
+            chosen += [CaseTest(case, args.regenerate) for case in CHECK]
     chosen = select(chosen, args)
     machines = sorted({one.machine for one in chosen})
     images = prepare(build, machines, args.update)
