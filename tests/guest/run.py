@@ -22,6 +22,7 @@ from image import Image
 from life import life_tests
 from listing import outline
 from machines import MACHINES
+from placement import NumaTest, SmmuTest
 from tests import CaseTest, Test
 
 TOP = Path(__file__).resolve().parents[2]
@@ -240,6 +241,7 @@ def main() -> int:
         chosen = life_tests(args.long)
         if not args.long:
             # What takes longest begins first
+            chosen += [SmmuTest(), NumaTest('q35'), NumaTest('virt')]
             chosen += [CaseTest(case, args.regenerate) for case in CHECK]
     chosen = select(chosen, args)
     machines = sorted({one.machine for one in chosen})
