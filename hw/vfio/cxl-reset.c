@@ -77,11 +77,18 @@ static bool caching_disabled(VFIOCXL *cxl)
            R_DVSEC_CONTROL2_DISABLE_CACHING_MASK;
 }
 
+/* Where bits are forwarded, with the guest's choice */
+static uint16_t with_caching(VFIOCXL *cxl, uint16_t doorbell)
+{
+    return doorbell | (writes_back(cxl) && caching_disabled(cxl) ?
+                       R_DVSEC_CONTROL2_DISABLE_CACHING_MASK : 0);
+}
+
 static void set_caching(VFIOCXL *cxl, uint16_t doorbell)
 {
-    write_control2(cxl, doorbell |
-                        (caching_disabled(cxl) ?
-                         R_DVSEC_CONTROL2_DISABLE_CACHING_MASK : 0));
+    if (writes_back(cxl)) {
+        write_control2(cxl, with_caching(cxl, doorbell));
+    }
 }
 
 void vfio_cxl_refresh_status(VFIOCXL *cxl)
@@ -129,9 +136,7 @@ static int device_reset(VFIOCXL *cxl)
         }
         g_usleep(RESET_WAIT_US);
     }
-    if (writes_back(cxl)) {
-        set_caching(cxl, 0);
-    }
+    set_caching(cxl, 0);
     trace_vfio_cxl_device_reset(vfio_cxl_name(cxl), ret);
     return ret;
 }
@@ -217,8 +222,9 @@ static int config_reset(VFIOCXL *cxl)
     const uint16_t done = R_DVSEC_STATUS2_RST_DONE_MASK;
     const uint16_t error = R_DVSEC_STATUS2_RST_ERR_MASK;
 
-    write_control2(cxl, 0);
-    if (!write_control2(cxl, R_DVSEC_CONTROL2_INITIATE_RST_MASK)) {
+    uint16_t value = with_caching(cxl, R_DVSEC_CONTROL2_INITIATE_RST_MASK);
+
+    if (!write_control2(cxl, value)) {
         return -EIO;
     }
     return (read_status2(cxl) & (done | error)) == done ? 0 : -EIO;
@@ -243,6 +249,7 @@ static void cxl_reset(VFIOCXL *cxl)
         ret = config_reset(cxl);
     }
     vfio_cxl_dvsec_cxl_reset(cxl->vdev, &cxl->dvsecs);
+    set_caching(cxl, 0);
     vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result,
                                ret ? R_DVSEC_STATUS2_RST_ERR_MASK :
                                      R_DVSEC_STATUS2_RST_DONE_MASK);
@@ -254,8 +261,7 @@ void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
     uint16_t new = vfio_cxl_dvsec_control2(cxl->vdev, &cxl->dvsecs);
     uint16_t wbi = doorbells & R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
 
-    if (writes_back(cxl) &&
-        (wbi || (old ^ new) & R_DVSEC_CONTROL2_DISABLE_CACHING_MASK)) {
+    if (wbi || (old ^ new) & R_DVSEC_CONTROL2_DISABLE_CACHING_MASK) {
         set_caching(cxl, wbi);
     }
     if (doorbells & R_DVSEC_CONTROL2_INITIATE_RST_MASK) {

@@ -293,6 +293,30 @@ static void test_sbr(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* What reached the kernel's CXL Device DVSEC, a digit for each write */
+static uint64_t kernel_dvsec_writes(CXLMachine *m)
+{
+    QList *log = qobject_to(QList, vfio_sim_command(m->sim, "writes "
+                                                    VFIO_CXL_HOST));
+    uint64_t values = 0;
+    QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(log, entry) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+        unsigned offset = qdict_get_int(dict, "offset");
+
+        if (g_str_equal(qdict_get_str(dict, "region"), "config") &&
+            offset >= m->dvsec && offset < m->dvsec + 0x3c) {
+            g_assert_cmphex(offset, ==, m->dvsec + DVSEC_CONTROL2);
+            g_assert_cmphex(qdict_get_int(dict, "size"), ==, 2);
+            values = values << 4 | qdict_get_int(dict, "value");
+        }
+    }
+    qobject_unref(log);
+    sim(m, "writes", "clear");
+    return values;
+}
+
 /*
  * CXL reset: by the kernels that carry out what the guest writes, and by QEMU
  * where VFIO_DEVICE_RESET is one. The others do not offer it.
@@ -327,6 +351,7 @@ static void test_cxl_reset(gconstpointer data)
         return;
     }
 
+    sim(m, "writes", "clear");
     for (int i = 1; i <= 3; i++) {
         uint16_t value = CONTROL2_RST | CONTROL2_NO_CACHE | CONTROL2_MEM_CLR;
 
@@ -342,6 +367,9 @@ static void test_cxl_reset(gconstpointer data)
             set_dvsec(m, DVSEC_CONTROL2, value);
         }
         g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, done + i);
+        /* v2 passes on the guest's choice of caching, which ends with it */
+        g_assert_cmphex(kernel_dvsec_writes(m), ==,
+                        clears ? 0 : mode_is_kernel(data, "v4") ? 0x4 : 0x150);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
         g_assert_cmphex(status2(m), ==, STATUS2_DONE);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL), ==, control);
@@ -372,29 +400,6 @@ static void test_cxl_reset_fails(gconstpointer data)
     g_assert_true(hdm_commit(m, base, M256));
     g_assert_true(shows_memory(m, base, 0));
     cxl_machine_stop(m);
-}
-
-static uint64_t kernel_dvsec_writes(CXLMachine *m)
-{
-    QList *log = qobject_to(QList, vfio_sim_command(m->sim, "writes "
-                                                    VFIO_CXL_HOST));
-    uint64_t values = 0;
-    QListEntry *entry;
-
-    QLIST_FOREACH_ENTRY(log, entry) {
-        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
-        unsigned offset = qdict_get_int(dict, "offset");
-
-        if (g_str_equal(qdict_get_str(dict, "region"), "config") &&
-            offset >= m->dvsec && offset < m->dvsec + 0x3c) {
-            g_assert_cmphex(offset, ==, m->dvsec + DVSEC_CONTROL2);
-            g_assert_cmphex(qdict_get_int(dict, "size"), ==, 2);
-            values = values << 4 | qdict_get_int(dict, "value");
-        }
-    }
-    qobject_unref(log);
-    sim(m, "writes", "clear");
-    return values;
 }
 
 /* CXL r3.1 Section 9.6; only v2 kernels pass it on */
