@@ -26,7 +26,7 @@ void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus)
     uint8_t none[] = { 0 };
     Aml *method, *if_uuid, *if_function;
 
-    if (!cxl_bus_has_endpoint(bus)) {
+    if (!cxl_bus_keeps_config(bus)) {
         return;
     }
     method = aml_method("_DSM", 4, AML_SERIALIZED);

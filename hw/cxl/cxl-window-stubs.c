@@ -42,7 +42,7 @@ uint16_t cxl_window_restrictions(CXLFixedWindow *fw)
     g_assert_not_reached();
 }
 
-bool cxl_bus_has_endpoint(PCIBus *bus)
+bool cxl_bus_keeps_config(PCIBus *bus)
 {
     return false;
 }

@@ -202,32 +202,36 @@ static bool is_empty(PCIBus *bus)
     return true;
 }
 
-/*
- * Can something else than a passed-through device use CXL memory below @bus?
- * Ports to be plugged into can take anything.
- */
-static bool others_below(PCIBus *bus)
+static bool any_below(PCIBus *bus, bool (*test)(PCIDevice *pdev))
 {
     for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
         PCIDevice *pdev = bus->devices[i];
-        PCIBus *sec;
 
-        if (!pdev) {
-            continue;
-        }
-        if (object_dynamic_cast(OBJECT(pdev), TYPE_CXL_TYPE3)) {
-            return true;
-        }
-        if (!IS_PCI_BRIDGE(pdev)) {
-            continue;
-        }
-        sec = pci_bridge_get_sec_bus(PCI_BRIDGE(pdev));
-        if (is_empty(sec) ? qbus_is_hotpluggable(BUS(sec)) :
-                                    others_below(sec)) {
+        if (pdev &&
+            (test(pdev) ||
+             (IS_PCI_BRIDGE(pdev) &&
+              any_below(pci_bridge_get_sec_bus(PCI_BRIDGE(pdev)), test)))) {
             return true;
         }
     }
     return false;
+}
+
+static bool is_type3(PCIDevice *pdev)
+{
+    return object_dynamic_cast(OBJECT(pdev), TYPE_CXL_TYPE3);
+}
+
+/* A port that anything can be plugged into */
+static bool is_open_port(PCIDevice *pdev)
+{
+    PCIBus *sec;
+
+    if (!IS_PCI_BRIDGE(pdev)) {
+        return false;
+    }
+    sec = pci_bridge_get_sec_bus(PCI_BRIDGE(pdev));
+    return is_empty(sec) && qbus_is_hotpluggable(BUS(sec));
 }
 
 /* Window Restrictions that do not keep @ep from using a window */
@@ -249,6 +253,7 @@ uint16_t cxl_window_restrictions(CXLFixedWindow *fw)
     g_autoptr(GSList) endpoints = cxl_endpoints();
     PXBCXLDev *hb = fw->target_hbs[0];
     uint16_t allowed = 0, common = UINT16_MAX;
+    PCIBus *bus;
 
     for (GSList *l = endpoints; l; l = l->next) {
         if (endpoint_bridge(l->data) == hb && cxl_window_serves(fw, hb)) {
@@ -256,21 +261,25 @@ uint16_t cxl_window_restrictions(CXLFixedWindow *fw)
             common &= endpoint_restrictions(l->data);
         }
     }
-    if (!allowed || others_below(PCI_HOST_BRIDGE(hb->cxl_host_bridge)->bus)) {
+    if (!allowed) {
+        return any;
+    }
+    bus = PCI_HOST_BRIDGE(hb->cxl_host_bridge)->bus;
+    if (any_below(bus, is_type3) || any_below(bus, is_open_port)) {
         return any;
     }
     /* Nothing in the window may move only if nothing in it does */
     return (allowed & ~CFMWS_FIXED_CONFIG) | (common & CFMWS_FIXED_CONFIG);
 }
 
-bool cxl_bus_has_endpoint(PCIBus *bus)
+bool cxl_bus_keeps_config(PCIBus *bus)
 {
     g_autoptr(GSList) endpoints = cxl_endpoints();
 
     for (GSList *l = endpoints; l; l = l->next) {
         if (PCI_HOST_BRIDGE(endpoint_bridge(l->data)->cxl_host_bridge)->bus ==
             bus) {
-            return true;
+            return !any_below(bus, is_open_port);
         }
     }
     return false;

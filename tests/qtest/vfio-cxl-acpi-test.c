@@ -31,6 +31,8 @@ static const VFIOCXLMode mode = { "v5", false };
     " -device cxl-rp,id=rp1,bus=cxl.1,chassis=1,slot=1,port=1" \
     " -object memory-backend-ram,id=mem0,size=256M" \
     " -device cxl-type3,id=type3,bus=rp1,volatile-memdev=mem0"
+#define SECOND_PORT \
+    " -device cxl-rp,id=rp2,bus=cxl.0,chassis=0,slot=2,port=2,addr=1"
 #define TWO_WINDOWS \
     " -M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=4G," \
     "cxl-fmw.1.targets.0=cxl.1,cxl-fmw.1.size=4G"
@@ -158,6 +160,29 @@ static void test_plain(void)
     cxl_machine_stop(m);
 }
 
+static bool keeps_config(const char *topology)
+{
+    CXLMachine *m = start("", topology);
+    g_autoptr(GByteArray) tables = acpi_tables_read(m->qts);
+    g_autofree char *bridge = bridge_text(tables, 12);
+
+    cxl_machine_stop(m);
+    return strstr(bridge, "_DSM");
+}
+
+/* What is plugged in needs addresses that firmware has not assigned */
+static void test_waiting_port(void)
+{
+    if (!acpi_has_iasl()) {
+        g_test_skip("no iasl (Debian: acpica-tools)");
+        return;
+    }
+    g_assert_true(keeps_config(CXL_BRIDGE CXL_WINDOW));
+    g_assert_true(keeps_config(CXL_BRIDGE CXL_WINDOW SECOND_PORT
+                               ",hotplug=off"));
+    g_assert_false(keeps_config(CXL_BRIDGE CXL_WINDOW SECOND_PORT));
+}
+
 /* The window that nobody asked for */
 static void test_auto_window(void)
 {
@@ -173,15 +198,9 @@ static void test_auto_window(void)
 static void test_restrictions(void)
 {
     const unsigned device = DEVICE_COHERENT | VOLATILE;
-    const char *port = " -device cxl-rp,id=rp2,bus=cxl.0,chassis=0,slot=2,"
-                       "port=2,addr=1";
-    g_autofree char *empty_port = g_strdup_printf(CXL_BRIDGE CXL_WINDOW "%s",
-                                                  port);
-    g_autofree char *no_hotplug = g_strdup_printf(CXL_BRIDGE CXL_WINDOW
-                                                  "%s,hotplug=off", port);
-    g_autofree char *type3 = g_strdup_printf(CXL_BRIDGE CXL_WINDOW "%s"
+    const char *type3 = CXL_BRIDGE CXL_WINDOW SECOND_PORT
         " -object memory-backend-ram,id=mem0,size=256M"
-        " -device cxl-type3,id=type3,bus=rp2,volatile-memdev=mem0", port);
+        " -device cxl-type3,id=type3,bus=rp2,volatile-memdev=mem0";
 
     assert_restrictions("", CXL_BRIDGE CXL_WINDOW, "", device | FIXED);
     /* Not locked, or not by firmware */
@@ -192,16 +211,16 @@ static void test_restrictions(void)
     assert_restrictions("--mangle=hdm-host-only", CXL_BRIDGE CXL_WINDOW, "",
                         HOST_ONLY | VOLATILE | FIXED);
     /* Anything could be plugged into the second port */
-    assert_restrictions("", empty_port, "", ANY);
-    assert_restrictions("", no_hotplug, "", device | FIXED);
+    assert_restrictions("", CXL_BRIDGE CXL_WINDOW SECOND_PORT, "", ANY);
+    assert_restrictions("", CXL_BRIDGE CXL_WINDOW SECOND_PORT ",hotplug=off",
+                        "", device | FIXED);
     assert_restrictions("", type3, "", ANY);
 }
 
 /* A device that came later can go again: its place is not fixed */
 static void test_hot_plug(void)
 {
-    CXLMachine *m = start("--devices=2", CXL_BRIDGE CXL_WINDOW
-        " -device cxl-rp,id=rp2,bus=cxl.0,chassis=0,slot=2,port=2,addr=1");
+    CXLMachine *m = start("--devices=2", CXL_BRIDGE CXL_WINDOW SECOND_PORT);
 
     g_assert_cmphex(restrictions(m, 0), ==, ANY);
     qtest_qmp_device_add(m->qts, "vfio-pci", "dev1",
@@ -297,6 +316,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("vfio-cxl/acpi/two-bridges", test_two_bridges);
     qtest_add_func("vfio-cxl/acpi/plain", test_plain);
+    qtest_add_func("vfio-cxl/acpi/waiting-port", test_waiting_port);
     qtest_add_func("vfio-cxl/acpi/auto-window", test_auto_window);
     qtest_add_func("vfio-cxl/acpi/restrictions", test_restrictions);
     qtest_add_func("vfio-cxl/acpi/hot-plug", test_hot_plug);

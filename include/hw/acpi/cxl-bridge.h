@@ -14,8 +14,8 @@
  * @dev: the host bridge's device, to which a _DSM is added
  * @bus: its root bus
  *
- * PCI Firmware Specification 3.3 Section 4.6.5. Nothing is added for a bridge
- * without a passed-through CXL device below it.
+ * PCI Firmware Specification 3.3 Section 4.6.5. Nothing is added but for what
+ * cxl_bus_keeps_config() tells.
  */
 void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus);
 

@@ -81,9 +81,13 @@ char *cxl_window_option(PXBCXLDev *hb, uint64_t size);
 uint16_t cxl_window_restrictions(CXLFixedWindow *fw);
 
 /**
- * cxl_bus_has_endpoint() - Is there a passed-through device below a root bus?
+ * cxl_bus_keeps_config() - Is firmware's assignment of addresses to be kept?
  * @bus: the root bus of a CXL host bridge
+ *
+ * Returns: true if there is a passed-through device below it, and no port that
+ * waits for hot-plug. Firmware has left no room for what comes there; Linux
+ * then takes it from the ports beside, whatever is below those.
  */
-bool cxl_bus_has_endpoint(PCIBus *bus);
+bool cxl_bus_keeps_config(PCIBus *bus);
 
 #endif /* CXL_WINDOW_H */
