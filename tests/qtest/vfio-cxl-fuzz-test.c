@@ -255,8 +255,13 @@ static void check_flat_range(Fuzz *f, uint64_t start, uint64_t end,
         ModelNode *node = model_lookup(&f->model, address, &dpa);
         bool wanted = node && !node->emulated;
 
-        if (address < start || address > end) {
+        if (end < address || start >= address + M256) {
             continue;
+        }
+        /* Reads look at both ends of a block; here nothing hides between */
+        if (start > address || end < address + M256 - 1) {
+            bail(f, "flat view of 0x%" PRIx64 " in pieces: 0x%" PRIx64 "%s",
+                 address, start, rest);
         }
         f->count[FLAT_SHOWN] += memory;
         if (memory != wanted ||

@@ -168,7 +168,8 @@ void cxl_route_remove(CXLEndpoint *ep);
  * cxl_route_update_all() - Make the map what the decoders say
  *
  * To be called after each change of a decoder of a host bridge, switch or
- * endpoint, and of whether an endpoint's memory may be touched. Addresses
+ * endpoint, and of whether an endpoint's memory may be touched. A reset of a
+ * port needs no call: it resets the endpoints below as well. Addresses
  * are mapped that every decoder on the way sends to the endpoint; of two
  * functions behind one port that claim the same, the one that has it keeps
  * it. Does nothing in a machine without endpoints.
