@@ -226,6 +226,25 @@ static void test_scratch(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* Open files of vfio-sim's that have no name: iommufd, dma-bufs */
+static unsigned descriptors(CXLMachine *m)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", qtest_pid(m->qts));
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *name;
+    unsigned n = 0;
+
+    g_assert_nonnull(dir);
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *link = g_build_filename(path, name, NULL);
+        g_autofree char *file = g_file_read_link(link, NULL);
+
+        n += file && strstr(file, "/fd.");
+    }
+    g_assert_cmpuint(n, >, 0);
+    return n;
+}
+
 /*
  * How an IOAS gets the memory: a dma-buf first, then by address
  */
@@ -237,6 +256,7 @@ static void by_address(gconstpointer data, const char *options, bool dma_buf)
     DMAMaps *maps = dma_maps_new(m, data, 1);
     uint64_t at = ROUND_UP(m->window, GiB);
     const CXLMapped memory[] = { { at, M256, 0 }, { } };
+    unsigned open = descriptors(m);
 
     maps->pfnmap = true;
     maps->dma_buf = dma_buf;
@@ -249,6 +269,7 @@ static void by_address(gconstpointer data, const char *options, bool dma_buf)
         decommit(m);
         dma_maps_check(maps, NULL);
         g_assert_false(dma_reaches(m, m->bar2, at));
+        g_assert_cmpuint(descriptors(m), ==, open);
     }
     dma_maps_free(maps);
     cxl_machine_stop(m);
