@@ -13,7 +13,7 @@
 #include "qemu/units.h"
 #include "qobject/qjson.h"
 #include "qobject/qnum.h"
-#include "vfio-cxl-helpers.h"
+#include "vfio-cxl-maps.h"
 
 #define BRIDGE_BUS 12
 #define DEVICE_BUS 13
@@ -401,6 +401,7 @@ bool shows_memory(CXLMachine *m, uint64_t gpa, uint64_t dpa)
     writes = vfio_sim_peek(m->sim, dpa) == ~value;
     vfio_sim_poke(m->sim, dpa, old);
     g_assert_true(reads == writes);
+    dma_maps_agree(m, gpa, dpa, reads);
     return reads;
 }
 

@@ -151,7 +151,10 @@ bool hdm_commit(CXLMachine *m, uint64_t base, uint64_t size);
 /* Set HDM Decoder Enable and Mem_Enable */
 void hdm_enable(CXLMachine *m);
 
-/* Is the device's memory at @gpa? Tried by writing on both sides */
+/*
+ * Is the device's memory at @gpa? Tried by writing on both sides. Asserts that
+ * it is mapped for DMA there if it is, and only then.
+ */
 bool shows_memory(CXLMachine *m, uint64_t gpa, uint64_t dpa);
 
 /*

@@ -275,6 +275,45 @@ void dma_maps_check(DMAMaps *maps, const CXLMapped *memory)
     }
 }
 
+/* Can the kernel map device memory into an IOAS? */
+static bool exports_memory(CXLMachine *m)
+{
+    QObject *devices = vfio_sim_command(m->sim, "devices");
+    QDict *first = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
+    bool exports = g_str_equal(qdict_get_str(first, "generation"), "v5");
+
+    qobject_unref(devices);
+    return exports;
+}
+
+void dma_maps_agree(CXLMachine *m, uint64_t gpa, uint64_t dpa, bool shown)
+{
+    g_autoptr(GPtrArray) maps = read_maps(m);
+    g_autoptr(GArray) numbers = space_numbers(maps);
+    bool exports = exports_memory(m);
+
+    for (guint n = 0; n < numbers->len; n++) {
+        bool there = false, good = false, legacy = false;
+
+        for (guint i = 0; i < maps->len; i++) {
+            const Map *map = maps->pdata[i];
+
+            if (map->space != g_array_index(numbers, uint64_t, n)) {
+                continue;
+            }
+            legacy = map->legacy;
+            if (!map->memory || strcmp(map->host, VFIO_CXL_HOST) ||
+                gpa < map->iova || gpa - map->iova >= map->size) {
+                continue;
+            }
+            there = map->offset + (gpa - map->iova) == dpa;
+            good = there && g_str_equal(map->how, legacy ? "memory vaddr rw" :
+                                                  "memory dma-buf rw");
+        }
+        g_assert_true(shown && (legacy || exports) ? good : !there);
+    }
+}
+
 uint64_t guest_ram(void)
 {
     return strcmp(qtest_get_arch(), "aarch64") ? 0x100000 : 0x40100000;
@@ -293,7 +332,8 @@ uint32_t dma_copy(CXLMachine *m, uint64_t regs, uint64_t src, uint64_t dst,
 
 bool dma_reaches(CXLMachine *m, uint64_t regs, uint64_t gpa)
 {
-    uint64_t value = (uint64_t)g_test_rand_int() << 32 | g_test_rand_int();
+    uint64_t value = (uint64_t)g_test_rand_int() << 32 |
+                     (uint32_t)g_test_rand_int();
     uint64_t fault = regs + VFIO_SIM_REG_DMA_FAULT_ADDR;
 
     qtest_writeq(m->qts, guest_ram(), value);

@@ -59,6 +59,18 @@ void dma_maps_free(DMAMaps *maps);
 void dma_maps_check(DMAMaps *maps, const CXLMapped *memory);
 
 /**
+ * dma_maps_agree() - Is what the CPU sees at an address mapped for DMA?
+ * @m: the machine
+ * @gpa: the address
+ * @dpa: a place in the first device's memory
+ * @shown: the CPU sees the one at the other, or does not
+ *
+ * In each container, and in each IOAS with a kernel that can. Where the CPU
+ * does not see the memory no device does.
+ */
+void dma_maps_agree(CXLMachine *m, uint64_t gpa, uint64_t dpa, bool shown);
+
+/**
  * dma_maps_others() - Mappings of all but one device, one line each
  * @m: the machine
  * @host: address of the device to leave out

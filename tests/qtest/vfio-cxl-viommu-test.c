@@ -105,7 +105,8 @@ static void test_off(gconstpointer data)
 /* Does the device reach the memory through the virtual IOMMU? */
 static bool reaches(CXLMachine *m, uint64_t gpa)
 {
-    uint64_t value = (uint64_t)g_test_rand_int() << 32 | g_test_rand_int();
+    uint64_t value = (uint64_t)g_test_rand_int() << 32 |
+                     (uint32_t)g_test_rand_int();
 
     qtest_writeq(m->qts, RAM_GPA, value);
     if (dma_copy(m, m->bar2, RAM_IOVA, MEM_IOVA + 0x1000, 0) !=

@@ -134,7 +134,6 @@ int sim_device_reset(SimDevice *dev, SimStat why)
     struct timespec delay = { ms / 1000, ms % 1000 * 1000000 };
     int ret;
 
-    sim_space_stale(dev, true);
     if (dev->kernel->zap_on_reset) {
         st->mem_active = 0;
     }
