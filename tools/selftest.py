@@ -12,6 +12,7 @@ import assemble
 import check
 import discard
 import fetch
+import messages
 import machines
 import ours
 import patch
@@ -307,6 +308,47 @@ class TestSeries(Fixture):
         made.start()
         with self.assertRaisesRegex(Failure, 'hw/pci.c.patch does not apply'):
             made.make(made.commits[0])
+
+
+class TestMessages(Fixture):
+    """The table of messages and the code, which say the same."""
+
+    def table(self, *rows: str) -> None:
+        self.write(self.root / messages.TABLE,
+                   '.. list-table::\n\n  * - Message\n    - Cause\n    - Remedy\n'
+                   + ''.join(f'  * - ``{row}``\n    - a\n    - b\n'
+                             for row in rows))
+
+    def test_found(self) -> None:
+        self.write(self.root / 'hw/new.c', '#define WHY "for " \\\n  "a reason"\n'
+                   'error_setg(errp, VFIO_MSG_PREFIX "no %s " WHY " at 0x%"\n'
+                   '           PRIx64 " (x)", f("y"), z);\n')
+        self.write(self.hook(), '--- a/x\n+++ b/x\n error_setg(e, "theirs");\n'
+                   '+error_report("ours");\n')
+        self.assertEqual([messages.plain(m.text)
+                          for m in messages.messages(self.root)],
+                         ['no ... for a reason at 0x... (x)', 'ours'])
+
+    def test_both_ways(self) -> None:
+        self.write(self.root / 'hw/new.c', 'warn_report("new one");\n')
+        self.table('old one')
+        said = messages.missing(self.root)
+        self.assertEqual(len(said), 2)
+        self.assertIn('"new one"', said[0])
+        self.assertIn('"old one"', said[1])
+        self.table('new one')
+        self.assertEqual(messages.missing(self.root), [])
+        self.assertEqual(messages.untested(self.root), ['new one'])
+
+    def test_table_of_this_repository(self) -> None:
+        self.assertEqual(messages.missing(), [])
+
+    def test_each_is_provoked(self) -> None:
+        self.assertEqual(messages.untested(), [])
+
+    def test_reasons_are_for_messages(self) -> None:
+        shown = {row.text for row in messages.table()}
+        self.assertEqual(set(messages.UNTESTED) - shown, set())
 
 
 class TestResults(Fixture):
