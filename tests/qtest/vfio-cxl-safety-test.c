@@ -668,19 +668,19 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
 
-    vfio_cxl_add("host-access/dma-allowed", kernels, test_dma_allowed);
-    vfio_cxl_add("host-access/virtio", one_kernel, test_virtio);
-    vfio_cxl_add("host-access/off", kernels, test_off);
-    vfio_cxl_add("host-access/debugger", kernels, test_debugger);
+    vfio_cxl_add("host-access-dma-allowed", kernels, test_dma_allowed);
+    vfio_cxl_add("host-access-virtio", one_kernel, test_virtio);
+    vfio_cxl_add("host-access-off", kernels, test_off);
+    vfio_cxl_add("host-access-debugger", kernels, test_debugger);
     vfio_cxl_add("vhost", kernels, test_vhost);
     vfio_cxl_add("mapping", kernels, test_mapping);
-    vfio_cxl_add("poison/untouched", one_kernel, test_poison_untouched);
+    vfio_cxl_add("poison-untouched", one_kernel, test_poison_untouched);
     vfio_cxl_add("alignment", one_kernel, test_alignment);
     if (is_kvm_target()) {
-        vfio_cxl_add("host-access/kvm", one_kernel, test_kvm);
-        vfio_cxl_add("host-access/kvm-on", one_kernel, test_kvm_on);
-        vfio_cxl_add("poison/kvm", one_kernel, test_poison_kvm);
-        vfio_cxl_add("poison/touched", one_kernel, test_poison_touched);
+        vfio_cxl_add("host-access-kvm", one_kernel, test_kvm);
+        vfio_cxl_add("host-access-kvm-on", one_kernel, test_kvm_on);
+        vfio_cxl_add("poison-kvm", one_kernel, test_poison_kvm);
+        vfio_cxl_add("poison-touched", one_kernel, test_poison_touched);
     }
     return g_test_run();
 }
