@@ -390,7 +390,10 @@ static void test_cycles(gconstpointer data)
                    after.files, before.all_maps, after.all_maps,
                    before.resident / KiB, after.resident / KiB);
     g_assert_cmpuint(after.all_maps, <=, before.all_maps + 8);
-    g_assert_cmpuint(after.resident, <=, before.resident + 4 * MiB);
+    /* AddressSanitizer keeps what was freed, and finds leaks by itself */
+    if (!getenv("VFIO_CXL_TEST_PRELOAD")) {
+        g_assert_cmpuint(after.resident, <=, before.resident + 4 * MiB);
+    }
     cxl_machine_stop(m);
 }
 
@@ -597,10 +600,15 @@ static bool is_blocked(CXLMachine *m)
 
 static QDict *migrate(CXLMachine *m, const char *mode)
 {
-    QDict *reply = qtest_qmp(m->qts, "{'execute': 'migrate-set-parameters', "
-                             "'arguments': {'mode': %s, 'cpr-exec-command': "
-                             "['/bin/false']}}", mode);
+    QDict *reply;
 
+    if (!strcmp(mode, "cpr-exec")) {
+        qobject_unref(qtest_qmp(m->qts, "{'execute': 'migrate-set-parameters',"
+                                "'arguments': {'cpr-exec-command': "
+                                "['/bin/false']}}"));
+    }
+    reply = qtest_qmp(m->qts, "{'execute': 'migrate-set-parameters', "
+                      "'arguments': {'mode': %s}}", mode);
     g_assert_true(qdict_haskey(reply, "return"));
     qobject_unref(reply);
     return qtest_qmp(m->qts, "{'execute': 'migrate', 'arguments': "
@@ -622,6 +630,9 @@ static void test_migration(gconstpointer data)
     commit(m);
     g_assert_true(is_blocked(m));
     for (int i = 0; i < ARRAY_SIZE(modes); i++) {
+        if (!strcmp(modes[i], "cpr-exec") && getenv("VFIO_CXL_TEST_PRELOAD")) {
+            continue; /* QEMU never frees cpr-exec-command */
+        }
         /* In normal mode the kernel's lack of support is a reason, too */
         assert_refused(migrate(m, modes[i]), i ? UNSAVED : VFIO_CXL_HOST);
     }
