@@ -32,6 +32,7 @@ help:
 ##   make discard         drop edits in the tree; FILE=PATH for one file
 ##   make check-unit      unit tests, and tests of the tools
 ##   make check-qtest     qtests with vfio-sim
+##   make check-asan      qtests again, with sanitizers for memory and leaks
 ##   make check-fuzz      the reader of the kernel's interface, a million replies
 ##   make check-guest     real guests
 ##   make check-guest-long  guests through long life cycles, 20 minutes or more
@@ -81,14 +82,14 @@ run: deps-guest build
 	@$(GUEST) prepare
 	@$(GUEST) demo
 
-.PHONY: check parts check-unit check-qtest check-fuzz check-guest check-libvirt check-install \
+.PHONY: check parts check-unit check-qtest check-asan check-fuzz check-guest check-libvirt check-install \
         check-dist check-upstream check-series
-PARTS = unit qtest fuzz series dist guest install libvirt upstream
+PARTS = unit qtest asan fuzz series dist guest install libvirt upstream
 check: deps
 	@$(TOOL)check.py $(PARTS)
 parts:
 	@echo $(PARTS)
-check-unit check-qtest check-fuzz check-upstream check-series: check-%: deps-test
+check-unit check-qtest check-asan check-fuzz check-upstream check-series: check-%: deps-test
 	@$(TOOL)check.py $*
 check-dist: deps-test
 	@$(TOOL)check.py dist
@@ -125,6 +126,6 @@ series: deps-test
 
 .PHONY: clean distclean
 clean:
-	rm -rf build/qemu/obj build/pristine/obj build/series build/results
+	rm -rf build/qemu/obj build/asan build/pristine/obj build/series build/results
 distclean:
 	rm -rf build

@@ -111,6 +111,10 @@ def check_fuzz(results: Path) -> None:
     tool('fuzz.py', '1000000', str(results))(results)
 
 
+def check_asan(results: Path) -> None:
+    tool('asan.py', str(results))(results)
+
+
 def tool(name: str, *words: str) -> Callable[[Path], None]:
     command = [sys.executable, str(ROOT / 'tools' / name), *words]
     return lambda results: run_program(command, name)
@@ -120,6 +124,7 @@ def tool(name: str, *words: str) -> Callable[[Path], None]:
 PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'unit': (check_unit, 1500),
     'qtest': (check_qtest, 900),
+    'asan': (check_asan, 1200),
     'fuzz': (check_fuzz, 300),
     'guest': (check_guest, 1200),
     'install': (check_install, 600),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterable, List
+from typing import Iterable, List, NamedTuple, Sequence
 
 import firmware
 import hostpython
@@ -22,24 +22,39 @@ OURS = ['tests/vfio-sim/*', 'tests/unit/test-cxl*', 'tests/unit/test-vfio-sim*',
         'tests/qtest/vfio-cxl*']
 
 
-def configure_arguments() -> List[str]:
+class Flavour(NamedTuple):
+    """What a build is for: machines, more of configure's options, firmware."""
+    targets: str
+    options: Sequence[str]
+    firmware: Sequence[str]
+
+
+STANDARD = Flavour('aarch64-softmmu,x86_64-softmmu', (), FIRMWARE)
+# Lines in stack traces need -g1; the rest of the debug information takes time
+SANITIZED = Flavour('x86_64-softmmu',
+                    ('--enable-asan', '--enable-ubsan', '--disable-debug-info',
+                     '--extra-cflags=-g1'), ())
+
+
+def configure_arguments(flavour: Flavour) -> List[str]:
     compiler = os.environ.get('CC', 'gcc')
     if shutil.which('ccache'):
         compiler = 'ccache ' + compiler
     return [
         '--python=' + os.environ.get('PYTHON', '/usr/bin/python3'),
         '--cc=' + compiler,
-        '--target-list=aarch64-softmmu,x86_64-softmmu',
+        '--target-list=' + flavour.targets,
         '--without-default-features', '--enable-system', '--enable-tcg',
         '--enable-kvm', '--enable-fdt', '--enable-vhost-kernel',
         '--enable-vhost-user', '--disable-download', '--disable-docs',
-        '--disable-install-blobs',
+        '--disable-install-blobs', *flavour.options,
         *os.environ.get('QEMU_CONFIGURE', '').split(),
     ]
 
 
-def configure(src: Path, obj: Path, force: bool = False) -> None:
-    arguments = configure_arguments()
+def configure(src: Path, obj: Path, force: bool = False,
+              flavour: Flavour = STANDARD) -> None:
+    arguments = configure_arguments(flavour)
     known = obj / 'configured.json'
     wanted = json.dumps(arguments)
     if (not force and known.exists() and known.read_text() == wanted
@@ -100,9 +115,10 @@ def known_targets(obj: Path, patterns: List[str]) -> List[str]:
     return sorted(found)
 
 
-def build(src: Path, obj: Path, patterns: List[str]) -> List[str]:
+def build(src: Path, obj: Path, patterns: List[str],
+          flavour: Flavour = STANDARD) -> List[str]:
     """Configure if needed, build what matches; returns the warnings."""
-    configure(src, obj)
+    configure(src, obj, flavour=flavour)
     # A changed meson.build adds targets: let ninja take it in first.
     run_logged(['ninja', '-C', str(obj), 'build.ninja'],
                obj / 'reconfigure.log', 'configuring again',
@@ -110,6 +126,6 @@ def build(src: Path, obj: Path, patterns: List[str]) -> List[str]:
     targets = known_targets(obj, patterns)
     if not targets:
         raise Failure(f'{obj} has no target like ' + ', '.join(patterns))
-    warnings = ninja(obj, targets + FIRMWARE)
+    warnings = ninja(obj, [*targets, *flavour.firmware])
     firmware.link_into_build(src, obj)
     return warnings
