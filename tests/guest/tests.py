@@ -4,6 +4,7 @@
 
 """Tests with guests, each of one or more points."""
 
+import shutil
 from dataclasses import dataclass, field
 from typing import Dict, List
 
@@ -93,6 +94,7 @@ class SessionTest(Test):
     def run(self, harness: Harness) -> None:
         try:
             self.steps(harness)
+            shutil.rmtree(harness.build / 'state' / self.name)
         except GuestError as error:
             self.notes += str(error).splitlines()
             log = harness.log(self.name)
