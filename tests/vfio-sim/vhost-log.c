@@ -7,8 +7,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#define _GNU_SOURCE
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,9 +29,11 @@ static void write_table(int fd, const struct vhost_memory *table)
     for (unsigned i = 0; i < table->nregions; i++) {
         const struct vhost_memory_region *region = &table->regions[i];
 
-        length = snprintf(line, sizeof(line), "0x%llx 0x%llx 0x%llx\n",
-                          region->guest_phys_addr, region->memory_size,
-                          region->userspace_addr);
+        length = snprintf(line, sizeof(line), "0x%" PRIx64 " 0x%" PRIx64
+                          " 0x%" PRIx64 "\n",
+                          (uint64_t)region->guest_phys_addr,
+                          (uint64_t)region->memory_size,
+                          (uint64_t)region->userspace_addr);
         if (write(fd, line, length) != length) {
             return;
         }
