@@ -51,7 +51,9 @@ def write() -> List[str]:
                                     encoding='utf-8')
     tarball = PLACE / f'qemu-{pin.VERSION}-vfio-cxl-patches.tar.xz'
     with tarfile.open(tarball, 'w:xz') as out:
-        out.add(PATCHES, arcname='debian/patches')
+        out.add(PATCHES / FOLDER, arcname=f'debian/patches/{FOLDER}')
+        # Not named like Debian's own, to which it is to be appended
+        out.add(PATCHES / 'series', arcname=f'debian/patches/{FOLDER}.series')
     say(f'{len(names)} patches: {tarball}')
     return names
 

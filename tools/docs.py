@@ -60,7 +60,7 @@ def build() -> Path:
             ['ninja', '-C', str(OBJ), '-t', 'targets', 'all'],
             env=environment(), stdout=subprocess.PIPE, text=True,
             check=True).stdout
-        wanted = [name for name in ('docs/docs.stamp',)
+        wanted = [name for name in ('docs/docs.stamp', 'docs/vfio-sim.1')
                   if f'{name}:' in targets]
         log = OBJ / 'build.log'
         run_logged(['ninja', '-j', jobs(), *wanted], log, 'the documentation',

@@ -30,7 +30,11 @@ DATA = [r'bios(-256k|-microvm)?\.bin', r'(efi|pxe)-[\w-]+\.rom', r'qboot\.rom',
         r'(kvmvapic|linuxboot|linuxboot_dma|multiboot|multiboot_dma|pvh)\.bin',
         r'vgabios[\w-]*\.bin', r'trace-events-all']
 EDK2 = ['edk2-aarch64-code.fd', 'edk2-arm-vars.fd']
-PAGES = ['docs/system/devices/cxl-vfio.rst', 'docs/tools/vfio-sim.rst',
+MAN = ['qemu.1', 'qemu-block-drivers.7', 'qemu-cpu-models.7', 'qemu-qmp-ref.7',
+       'vfio-sim.1']
+PAGES = ['docs/system/devices/cxl-vfio.rst',
+         'docs/system/devices/cxl-vfio-messages.rst.inc',
+         'docs/tools/vfio-sim.rst',
          'docs/devel/vfio-cxl.rst', 'docs/devel/vfio-cxl-release.rst']
 
 
@@ -96,8 +100,8 @@ class Installer:
         shutil.rmtree(manual, ignore_errors=True)
         shutil.copytree(made / 'manual', manual, ignore=shutil.
                         ignore_patterns('.buildinfo', '.doctrees'))
-        for page in made.glob('*.[1-8]'):
-            self.put(page, f'share/man/man{page.suffix[1:]}/{page.name}')
+        for page in MAN:
+            self.put(made / page, f'share/man/man{page[-1]}/{page}')
 
     def all(self, with_docs: bool = True) -> None:
         self.programs()
