@@ -46,7 +46,10 @@ static void notice(int signo)
 
 const char *sim_poison(SimDevice *dev, const char *spec)
 {
-    struct sigaction action = { .sa_handler = notice };
+    struct sigaction action = {
+        .sa_handler = notice,
+        .sa_flags = SA_RESTART, /* no call of the VMM may fail for that */
+    };
     size_t length = strcspn(spec, " ");
     bool vcpu = !strcmp(spec + length, " vcpu");
     char *offset = strndup(spec, length);
