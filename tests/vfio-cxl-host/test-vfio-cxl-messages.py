@@ -68,11 +68,12 @@ OFF = [
 def say(kernel: str, option: str, mode: str) -> 'subprocess.CompletedProcess[str]':
     """QEMU with the device."""
     return subprocess.run(
-        ['timeout', '30', SIM, f'--kernel={kernel}', option, '--', QEMU, '-M', 'q35,cxl=on',
-         '-accel', 'qtest', '-m', '128M', '-nodefaults', '-display', 'none',
-         '-qtest', 'stdio', '-device', 'pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12',
-         '-device', 'cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0', '-device',
-         f'vfio-pci,host=0000:c1:00.0,bus=rp0,x-cxl={mode}'],
+        ['timeout', '30', SIM, f'--kernel={kernel}', option, '--', QEMU,
+         '-M', 'q35,cxl=on', '-accel', 'qtest', '-m', '128M', '-nodefaults',
+         '-display', 'none', '-qtest', 'stdio',
+         '-device', 'pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12',
+         '-device', 'cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0',
+         '-device', f'vfio-pci,host=0000:c1:00.0,bus=rp0,x-cxl={mode}'],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         stderr=subprocess.STDOUT, timeout=60, check=False)
 
