@@ -65,7 +65,8 @@ OFF = [
 ]
 
 
-def say(kernel: str, option: str, mode: str) -> 'subprocess.CompletedProcess[str]':
+def say(kernel: str, option: str, mode: str) -> \
+        'subprocess.CompletedProcess[str]':
     """QEMU with the device."""
     return subprocess.run(
         ['timeout', '30', SIM, f'--kernel={kernel}', option, '--', QEMU,
