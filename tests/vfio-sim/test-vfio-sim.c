@@ -306,7 +306,8 @@ static char *control_reply(int fd)
     GString *s = g_string_new(NULL);
     char c;
 
-    while (read(fd, &c, 1) == 1 && c != '\n') {
+    /* A signal ends a read with a time limit, SA_RESTART or not */
+    while (TEMP_FAILURE_RETRY(read(fd, &c, 1)) == 1 && c != '\n') {
         g_string_append_c(s, c);
     }
     return g_string_free(s, FALSE);
