@@ -25,9 +25,10 @@ from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
 OBJ = BUILD / 'asan/obj'
 SUPPRESSIONS = ROOT / 'tools/asan.supp'
 TARGETS = ['qemu-system-x86_64', 'tests/vfio-sim/libvfio-sim.so',
-           'tests/vfio-sim/vfio-sim']
+           'tests/vfio-sim/libvhost-log.so', 'tests/vfio-sim/vfio-sim']
 TESTS = ['qtest-x86_64/vfio-cxl*']
 MODES = ['v2-reset/legacy', 'v5/iommufd']
+OTHERS = ['acpi', 'windows']
 # A hundred starts of QEMU; check-fuzz has the same replies under sanitizers
 LONG = ['malformed']
 
@@ -63,8 +64,8 @@ def settings() -> dict:
 
 def tests() -> List[runtests.Test]:
     env = {'QTEST_QEMU_BINARY': str(OBJ / 'qemu-system-x86_64'), **settings()}
-    modes = [word for mode in MODES
-             for word in ('-p', f'/x86_64/vfio-cxl/{mode}')]
+    modes = [word for path in MODES + OTHERS
+             for word in ('-p', f'/x86_64/vfio-cxl/{path}')]
     modes += [word for mode in MODES for name in LONG
               for word in ('-s', f'/x86_64/vfio-cxl/{mode}/{name}')]
     return [test._replace(command=[*test.command, *modes],
