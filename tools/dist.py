@@ -107,7 +107,7 @@ def apply(names: List[str]) -> None:
     """Unpack Debian's package, add our patches, push and pop them all."""
     src = PLACE / 'debian-package'
     shutil.rmtree(src, ignore_errors=True)
-    run_logged(['dpkg-source', '--no-check', '-x', str(package_files()),
+    run_logged(['dpkg-source', '--no-check', '--no-copy', '-x', str(package_files()),
                 str(src)], PLACE / 'unpack.log', 'dpkg-source -x',
                timeout=300)
     check_sums()
