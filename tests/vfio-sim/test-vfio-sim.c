@@ -1381,7 +1381,9 @@ static void test_config(void)
 
 static void test_faults(void)
 {
-    struct vfio_region_info r = { .argsz = sizeof(r) };
+    struct vfio_region_info r = {
+        .argsz = sizeof(r), .index = VFIO_PCI_CONFIG_REGION_INDEX,
+    };
     g_autofree char *bad = NULL;
     uint32_t v = 0;
     Dev d;
@@ -1502,6 +1504,7 @@ static void test_inherit(void)
     ok(ioctl(high, VFIO_DEVICE_GET_INFO, &info));
     g_assert_cmpint(dup2(high, d.fd), ==, d.fd);
     close(high);
+    info.argsz = sizeof(info);      /* not what it would take */
     ok(ioctl(d.fd, VFIO_DEVICE_GET_INFO, &info));
     close(d.fd);
     fails(ioctl(d.fd, VFIO_DEVICE_GET_INFO, &info), EBADF);
