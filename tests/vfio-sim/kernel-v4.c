@@ -105,16 +105,12 @@ static int v4_bar_check(SimDevice *dev, uint64_t pos, size_t count)
     return sim_kernel_in_hdm(dev, pos, count) ? -EINVAL : 0;
 }
 
-static bool v4_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
-                          size_t count)
+static void v4_control2(SimDevice *dev, uint16_t value, uint16_t mask)
 {
-    memcpy(buf, dev->st->vconfig + SIM_ECAP_CXL_DEVICE + reg, count);
-    return true;
-}
-
-static void v4_control2(SimDevice *dev, uint8_t *v, uint16_t old, uint16_t new)
-{
+    uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
     uint16_t status = sim_ld16(v + DVSEC_STATUS2);
+    uint16_t old = sim_ld16(v + DVSEC_CONTROL2);
+    uint16_t new = (old & ~mask) | (value & mask);
     int ret;
 
     sim_st16(v + DVSEC_CONTROL2, new & ~CONTROL2_RESET);
@@ -130,24 +126,15 @@ static void v4_control2(SimDevice *dev, uint8_t *v, uint16_t old, uint16_t new)
 static void v4_field(SimDevice *dev, unsigned reg, uint16_t value,
                      uint16_t mask)
 {
-    uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
-    uint16_t old = sim_ld16(v + reg);
-
-    value &= mask;
-    switch (reg) {
-    case DVSEC_CONTROL:
-        sim_st16(v + reg, (old & ~mask) | value | CONTROL_MEM);
-        break;
-    case DVSEC_STATUS:
-    case DVSEC_STATUS2:
-        sim_st16(v + reg, old & ~value);
-        break;
-    case DVSEC_CONTROL2:
-        v4_control2(dev, v, old, (old & ~mask) | value);
-        break;
-    default:
-        break;
+    if (reg == DVSEC_CONTROL2) {
+        v4_control2(dev, value, mask);
+        return;
     }
+    if (reg == DVSEC_CONTROL) {
+        value |= CONTROL_MEM;
+        mask |= CONTROL_MEM;
+    }
+    sim_kernel_dvsec_store(dev, reg, value, mask);
 }
 
 static void v4_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
@@ -177,6 +164,6 @@ const SimKernel sim_kernel_v4 = {
     .open = v4_sample,
     .reset = v4_reset,
     .resume = v4_resume,
-    .dvsec_read = v4_dvsec_read,
+    .dvsec_read = sim_kernel_dvsec_read,
     .dvsec_write = v4_dvsec_write,
 };

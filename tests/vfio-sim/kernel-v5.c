@@ -121,18 +121,13 @@ static ssize_t v5_block_rw(SimDevice *dev, void *buf, size_t count,
     return sim_kernel_paged_block_rw(dev, buf, count, pos, write);
 }
 
-static bool v5_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
-                          size_t count)
-{
-    memcpy(buf, dev->st->vconfig + SIM_ECAP_CXL_DEVICE + reg, count);
-    return true;
-}
-
 /* Doorbells are answered without the device having heard of them */
-static void v5_control2(uint8_t *v, uint16_t value)
+static void v5_control2(SimDevice *dev, uint16_t value, uint16_t mask)
 {
+    uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
     uint16_t status = sim_ld16(v + DVSEC_STATUS2);
 
+    value = (sim_ld16(v + DVSEC_CONTROL2) & ~mask) | (value & mask);
     sim_st16(v + DVSEC_CONTROL2, value & ~(CONTROL2_WBI | CONTROL2_RESET));
     if (value & CONTROL2_RESET) {
         status = (status & ~STATUS2_RESET_ERROR) | STATUS2_RESET_DONE;
@@ -148,23 +143,10 @@ static void v5_control2(uint8_t *v, uint16_t value)
 static void v5_field(SimDevice *dev, unsigned reg, uint16_t value,
                      uint16_t mask)
 {
-    uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
-    uint16_t old = sim_ld16(v + reg);
-
-    value &= mask;
-    switch (reg) {
-    case DVSEC_CONTROL:
-        sim_st16(v + reg, (old & ~mask) | value);
-        break;
-    case DVSEC_STATUS:
-    case DVSEC_STATUS2:
-        sim_st16(v + reg, old & ~value);
-        break;
-    case DVSEC_CONTROL2:
-        v5_control2(v, (old & ~mask) | value);
-        break;
-    default:
-        break;
+    if (reg == DVSEC_CONTROL2) {
+        v5_control2(dev, value, mask);
+    } else {
+        sim_kernel_dvsec_store(dev, reg, value, mask);
     }
 }
 
@@ -194,6 +176,6 @@ const SimKernel sim_kernel_v5 = {
     .bind = v5_sample,
     .open = v5_open,
     .reset = v5_reset,
-    .dvsec_read = v5_dvsec_read,
+    .dvsec_read = sim_kernel_dvsec_read,
     .dvsec_write = v5_dvsec_write,
 };

@@ -72,6 +72,11 @@ typedef void SimField(SimDevice *dev, unsigned reg, uint16_t value,
                       uint16_t mask);
 void sim_kernel_dvsec_fields(SimDevice *dev, unsigned reg, uint32_t value,
                              size_t count, SimField *write);
+/* Since v4 the copy in configuration space; CONTROL2 is for each to handle */
+bool sim_kernel_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
+                           size_t count);
+void sim_kernel_dvsec_store(SimDevice *dev, unsigned reg, uint16_t value,
+                            uint16_t mask);
 /* The device's own DVSEC: what a write of the host does to it */
 void sim_kernel_dvsec_hw_write(SimDevice *dev, unsigned reg, uint32_t value,
                                size_t count);
