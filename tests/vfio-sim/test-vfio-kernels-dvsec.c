@@ -1,0 +1,175 @@
+/*
+ * Conformance test of the kernel generations: the CXL Device DVSEC
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "test-vfio-kernels.h"
+#include "vfio-sim-regs.h"
+
+static uint16_t dvsec(Device *d, unsigned reg)
+{
+    return cfg16(d, d->dvsec + reg);
+}
+
+static void set_dvsec(Device *d, unsigned reg, uint32_t value, unsigned size)
+{
+    set_cfg(d, d->dvsec + reg, value, size);
+}
+
+static void v2_dvsec(Device *d)
+{
+    uint32_t base = cfg32(d, d->dvsec + BASE1_HI);
+
+    set_dvsec(d, CONTROL, 0xffff, 2);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x4fff);
+    set_dvsec(d, CONTROL, 0, 2);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 2);
+    /* A dword is its low half, a byte has a high half of zero */
+    set_dvsec(d, CONTROL, 0xffff0707, 4);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x0707);
+    set_dvsec(d, CONTROL, 0x07, 1);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x0007);
+    set_dvsec(d, CONTROL + 1, 0x07, 1);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x0007);
+    set_dvsec(d, STATUS, 0xffff, 2);
+    g_assert_cmpint(dvsec(d, STATUS) & 1 << 14, ==, 0);
+    /* Doorbells are not kept */
+    set_dvsec(d, CONTROL2, 0x0b, 2);
+    g_assert_cmpint(dvsec(d, CONTROL2), ==, 0x09);
+    set_dvsec(d, CONTROL2, 0, 2);
+    set_dvsec(d, BASE1_HI, ~base, 4);
+    g_assert_cmpint(cfg32(d, d->dvsec + BASE1_HI), ==, base);
+    set_dvsec(d, CONFIG_LOCK, 0xffff, 2);
+    g_assert_cmpint(dvsec(d, CONFIG_LOCK), ==, 1);
+    set_dvsec(d, CONFIG_LOCK, 0, 2);
+    g_assert_cmpint(dvsec(d, CONFIG_LOCK), ==, 1);
+    set_dvsec(d, CONTROL, 0, 2);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x0007);
+}
+
+static void v3_dvsec(Device *d)
+{
+    uint32_t base = cfg32(d, d->dvsec + BASE1_HI);
+
+    set_dvsec(d, CONTROL, 0xf0f0, 2);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0xf0f0);
+    set_dvsec(d, CONTROL, 0x0f, 1);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0xf00f);
+    set_dvsec(d, CONTROL, 0x12345678, 4);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x5678);
+    /* Stored, without any effect */
+    set_dvsec(d, CONTROL2, 0x0006, 2);
+    g_assert_cmpint(dvsec(d, CONTROL2), ==, 0x0006);
+    g_assert_cmpint(dvsec(d, STATUS2) & 6, ==, 0);
+    set_dvsec(d, BASE1_HI, ~base, 4);
+    g_assert_cmpint(cfg32(d, d->dvsec + BASE1_HI), ==, base);
+    set_dvsec(d, CONFIG_LOCK, 1, 2);
+    g_assert_cmpint(dvsec(d, CONFIG_LOCK), ==, 1);
+    set_dvsec(d, CONFIG_LOCK, 0, 2);
+    g_assert_cmpint(dvsec(d, CONFIG_LOCK), ==, 1);
+    set_dvsec(d, CONTROL, 0, 2);
+    set_dvsec(d, CONTROL2, 0, 2);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x5678);
+    g_assert_cmpint(dvsec(d, CONTROL2), ==, 0x0006);
+    /* The copy belongs to the driver, not to the open file */
+    device_close(d);
+    d = device_open();
+    g_assert_cmpint(dvsec(d, CONTROL), ==, 0x5678);
+    device_close(d);
+}
+
+static void v4_dvsec(Device *d)
+{
+    uint16_t old = dvsec(d, CONTROL);
+    uint32_t base = cfg32(d, d->dvsec + BASE1_HI);
+
+    set_dvsec(d, CONTROL, old ^ 1, 2);
+    g_assert_cmpint(dvsec(d, CONTROL), ==, old ^ 1);
+    if (is(V4)) {
+        set_dvsec(d, CONTROL, 0, 2);
+        g_assert_cmpint(dvsec(d, CONTROL), ==, 4);
+    }
+    set_dvsec(d, CONFIG_LOCK, 1, 2);
+    g_assert_cmpint(dvsec(d, CONFIG_LOCK) & 1, ==, 0);
+    set_dvsec(d, BASE1_HI, ~base, 4);
+    g_assert_cmpint(cfg32(d, d->dvsec + BASE1_HI), ==, base);
+    set_dvsec(d, 0x0a, 0, 2);
+    g_assert_cmpint(dvsec(d, 0x0a), !=, 0);
+    device_close(d);
+    d = device_open();
+    g_assert_cmpint(dvsec(d, CONTROL), ==, old);
+    device_close(d);
+}
+
+static void test_dvsec(void)
+{
+    Device *d = device_open();
+
+    if (is(V2S)) {
+        v2_dvsec(d);
+        device_close(d);
+    } else if (is(V3)) {
+        v3_dvsec(d);
+    } else {
+        v4_dvsec(d);
+    }
+}
+
+/* Who notices that a guest asks for a CXL reset? */
+static void test_cxl_reset(void)
+{
+    Device *d = device_open();
+    uint32_t *p = map_memory(d);
+    bool stamped = is(V2R | V2N | V4 | V5), runs = is(V2R | V2N | V4);
+    uint64_t before;
+
+    p[0] = 0x44;
+    put32(d, VFIO_SIM_REG_BAR, VFIO_SIM_REG_SCRATCH, 1);
+    before = stat_of(host, "cxl-resets");
+    set_dvsec(d, CONTROL2, 4, 2);
+    g_assert_cmpint(!!(dvsec(d, STATUS2) & 2), ==, stamped);
+    g_assert_cmpint(dvsec(d, STATUS2) & 4, ==, 0);
+    g_assert_cmpint(dvsec(d, CONTROL2) & 4, ==, is(V3) ? 4 : 0);
+    g_assert_cmpint(stat_of(host, "cxl-resets") - before, ==, runs);
+    memory_space(d, true);
+    g_assert_cmpint(get32(d, VFIO_SIM_REG_BAR, VFIO_SIM_REG_SCRATCH), ==,
+                    !runs);
+    g_assert_true(accessible(p));
+    g_assert_cmpint(p[0], ==, 0x44);
+    device_close(d);
+}
+
+static void test_cxl_reset_fails(void)
+{
+    Device *d = device_open();
+    uint32_t *p = map_memory(d);
+
+    control_ok("fault %s cxl-reset errno=%d count=1", host, EIO);
+    set_dvsec(d, CONTROL2, 4, 2);
+    g_assert_cmpint(dvsec(d, STATUS2) & 6, ==, 4);
+    g_assert_false(accessible(p));
+    reset(d);
+    g_assert_true(accessible(p));
+    device_close(d);
+}
+
+/* Write-back and invalidation of the cache */
+static void test_cache(void)
+{
+    Device *d = device_open();
+
+    set_dvsec(d, CONTROL2, 3, 2);
+    g_assert_cmpint(dvsec(d, CONTROL2) & 2, ==, 0);
+    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, 1);
+    set_dvsec(d, CONTROL2, 0, 2);
+    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, 0);
+    device_close(d);
+}
+
+const Case dvsec_cases[] = {
+    { "dvsec", test_dvsec, CXL, false, NULL, NULL },
+    { "cxl-reset", test_cxl_reset, MAPS, true, NULL, NULL },
+    { "cxl-reset-fails", test_cxl_reset_fails, V2R | V4, true, NULL, NULL },
+    { "cache", test_cache, V2S | V5, false, NULL, NULL },
+    { NULL }
+};
