@@ -102,7 +102,8 @@ ACCESS = {
 class Machine:
     """A QEMU that runs no guest."""
 
-    def __init__(self, obj: Path, arch: str, options: str, where: Path):
+    def __init__(self, obj: Path, arch: str, options: str, where: Path,
+                 more: Dict[str, str]):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(where / 'qtest'))
         listener.listen(1)
@@ -113,7 +114,7 @@ class Machine:
                 [str(obj / f'qemu-system-{arch}'), '-display', 'none',
                  '-nodefaults', '-accel', 'qtest', '-qmp', 'stdio',
                  '-qtest', f'unix:{where / "qtest"}', *shlex.split(options)],
-                cwd=obj, env=environment(), stdin=subprocess.PIPE,
+                cwd=obj, env={**environment(), **more}, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, universal_newlines=True)
         try:
             self.qtest, _ = listener.accept()
@@ -177,6 +178,16 @@ class Machine:
         return found
 
 
+def start(obj: Path, arch: str, options: str, where: Path,
+          more: Dict[str, str]) -> Machine:
+    """A machine, or a Failure with QEMU's words; more is of environment."""
+    try:
+        return Machine(obj, arch, options, where, more)
+    except (OSError, Failure) as err:
+        said = (where / 'log').read_text(errors='replace').strip()
+        raise Failure(f'{err}: {said}' if said else str(err)) from err
+
+
 def tables(blob: bytes) -> Dict[str, bytes]:
     """ACPI tables by signature."""
     found: Dict[str, bytes] = {}
@@ -210,11 +221,7 @@ def look(obj: Path, arch: str, options: str) -> Dict[str, bytes]:
         where = Path(holder)
         (where / 'firmware').write_bytes(bytes(4096))
         options = (COMMON[arch] + options).format(firmware=where / 'firmware')
-        try:
-            machine = Machine(obj, arch, options, where)
-        except (OSError, Failure) as err:
-            said = (where / 'log').read_text(errors='replace').strip()
-            raise Failure(f'{err}: {said}' if said else str(err)) from err
+        machine = start(obj, arch, options, where, {})
         try:
             found = machine.files()
             found.update(tables(found['etc/acpi/tables']))

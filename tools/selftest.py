@@ -11,6 +11,7 @@ from unittest import mock
 import assemble
 import check
 import discard
+import dmamaps
 import fetch
 import messages
 import machines
@@ -423,6 +424,40 @@ class TestMachines(unittest.TestCase):
                          machines.memory_map(swapped))
         self.assertNotEqual(machines.memory_map(one + two),
                             machines.memory_map(one + two.replace('2', '1')))
+
+
+class TestDMAMaps(unittest.TestCase):
+    """What dmamaps.py makes of two lists of maps."""
+
+    setup = dmamaps.Setup('', 'x86_64', 'v2', False, 2, True)
+    ram = {'kind': 'ram', 'iova': 0}
+    own = {'kind': 'memory', 'iova': 1 << 40, 'host': dmamaps.CXL}
+    bar = {'kind': 'bar', 'iova': 0xc4000000,
+           'host': dmamaps.HOST.format(2)}
+    vga = {'kind': 'ram', 'iova': 0xc1000000}
+
+    def test_differences(self) -> None:
+        self.assertEqual(dmamaps.differences({'a': [self.ram]},
+                                             {'a': [self.ram]}), '')
+        for other in ([], [self.bar], [self.ram, self.bar]):
+            self.assertIn('a: pristine', dmamaps.differences(
+                {'a': [self.ram]}, {'a': other}))
+
+    def test_compared(self) -> None:
+        found = {'a': [self.ram, self.own, self.bar]}
+        self.assertEqual(dmamaps.compared(found, self.setup),
+                         {'a': [self.ram, self.bar]})
+        plain = self.setup._replace(kernel='none')
+        self.assertEqual(dmamaps.compared(found, plain), found)
+
+    def test_lacking(self) -> None:
+        for mapped, words in (
+                ([self.ram, self.bar, self.vga], ''),
+                ([self.ram, self.own, self.vga], 'BARs on: BARs of 0 devices'),
+                ([self.ram, self.bar], 'BARs on: BARs of emulated devices'),
+                ([self.bar, self.vga], 'BARs on: no RAM')):
+            said = dmamaps.lacking({'BARs on': mapped}, self.setup)
+            self.assertEqual(said[:len(words)] if words else said, words)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU's own tests, and what guests find, on the pristine tree and on ours."""
+"""QEMU's own tests, what guests find and what VFIO maps: pristine and ours."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import build
+import dmamaps
 import machines
 import ninja
 import runtests
@@ -147,6 +148,7 @@ def run() -> int:
         raise Failure('upstream\'s tests gave no result at all; logs: '
                       f'{RESULTS / "upstream"}')
     compared += machines.compare(pristine, QEMU / 'obj')
+    compared += dmamaps.compare(pristine, QEMU / 'obj')
     tap.append(results, compared)
     different = [case for case in compared
                  if case.remark and case.result != 'skip']
