@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include "vfio-cxl-helpers.h"
+#include "vfio-cxl-vhost-user.h"
 
 #define SLOT 0x10               /* of an emulated device on pcie.0 */
 #define MARK 0x1020304050607080ull
@@ -481,6 +482,68 @@ static void test_vhost(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* Start the device in SLOT, with an empty queue at @queue */
+static void virtio_start(CXLMachine *m, uint64_t regs, uint64_t queue)
+{
+    QTestState *qts = m->qts;
+
+    qtest_writeb(qts, regs + 0x14, 0x3);                /* DRIVER */
+    qtest_writel(qts, regs + 0x08, 1);
+    qtest_writel(qts, regs + 0x0c, 1);                  /* VERSION_1 */
+    qtest_writeb(qts, regs + 0x14, 0xb);                /* FEATURES_OK */
+    qtest_writew(qts, regs + 0x16, 0);                  /* queue 0 */
+    for (int i = 0; i < 3; i++) {
+        qtest_writel(qts, regs + 0x20 + 8 * i, queue + 0x1000 * i);
+        qtest_writel(qts, regs + 0x24 + 8 * i, 0);
+    }
+    qtest_memset(qts, queue, 0, 0x3000);
+    qtest_writew(qts, regs + 0x1c, 1);
+    qtest_writeb(qts, regs + 0x14, 0xf);                /* DRIVER_OK */
+    g_assert_cmphex(qtest_readb(qts, regs + 0x14), ==, 0xf);
+}
+
+static void vhost_user(gconstpointer data, bool slots)
+{
+    VFIOSim *sim = mode_sim(data, "");
+    g_autofree char *path = g_build_filename(sim->dir, "user", NULL);
+    VhostUser *user = vhost_user_new(path, slots);
+    g_autofree char *options = g_strdup_printf(CXL_BRIDGE CXL_WINDOW
+        " -object memory-backend-memfd,id=ram,size=512M,share=on"
+        " -M memory-backend=ram -chardev socket,id=user,path=%s"
+        " -device vhost-user-rng-pci,chardev=user,bus=pcie.0,addr=0x10",
+        path);
+    CXLMachine *m = cxl_machine_start(sim, options, mode_is_iommufd(data), "");
+    unsigned control = m->dvsec + DVSEC_CONTROL;
+    uint64_t base = hdm_base(m, 0), regs = map_bar(m, 4);
+
+    for (int i = 1; i < 3; i++) {
+        virtio_start(m, regs, ram_base());
+        vhost_user_wait_enabled(user, i);
+        g_assert_true(shows_memory(m, base, 0));
+        g_assert_true(vhost_user_has(user, ram_base()));
+        /* Nor does it appear with a change of the map */
+        cfg_writew(m, control, cfg_readw(m, control) & ~DVSEC_MEM_ENABLE);
+        cfg_writew(m, control, cfg_readw(m, control) | DVSEC_MEM_ENABLE);
+        g_assert_true(shows_memory(m, base, 0));
+        /* The reset asks for the queue's state: all before has arrived then */
+        qtest_writeb(m->qts, regs + 0x14, 0);
+        g_assert_true(vhost_user_has(user, ram_base()));
+        g_assert_false(vhost_user_had(user, m->window, 4 * GiB));
+    }
+    cxl_machine_stop(m);
+    vhost_user_free(user);
+}
+
+static void test_vhost_user(gconstpointer data)
+{
+    vhost_user(data, false);
+}
+
+static void test_vhost_user_slots(gconstpointer data)
+{
+    vhost_user(data, true);
+}
+
 /*
  * Core dumps, forks, merging of pages, preallocation
  */
@@ -673,6 +736,8 @@ int main(int argc, char **argv)
     vfio_cxl_add("host-access-off", kernels, test_off);
     vfio_cxl_add("host-access-debugger", kernels, test_debugger);
     vfio_cxl_add("vhost", kernels, test_vhost);
+    vfio_cxl_add("vhost-user", kernels, test_vhost_user);
+    vfio_cxl_add("vhost-user-slots", one_kernel, test_vhost_user_slots);
     vfio_cxl_add("mapping", kernels, test_mapping);
     vfio_cxl_add("poison-untouched", one_kernel, test_poison_untouched);
     vfio_cxl_add("alignment", one_kernel, test_alignment);
