@@ -23,7 +23,8 @@ from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
                     say)
 
 OBJ = BUILD / 'asan/obj'
-SUPPRESSIONS = ROOT / 'tools/asan.supp'
+LEAKS = ROOT / 'tools/asan.supp'
+UNDEFINED = ROOT / 'tools/ubsan.supp'
 TARGETS = ['qemu-system-x86_64', 'tests/vfio-sim/libvfio-sim.so',
            'tests/vfio-sim/libvhost-log.so', 'tests/vfio-sim/vfio-sim']
 TESTS = ['qtest-x86_64/vfio-cxl*']
@@ -56,8 +57,9 @@ def runtime() -> str:
 def settings() -> dict:
     return {
         'ASAN_OPTIONS': 'detect_leaks=1:detect_stack_use_after_return=0',
-        'LSAN_OPTIONS': f'suppressions={SUPPRESSIONS}:print_suppressions=0',
-        'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1',
+        'LSAN_OPTIONS': f'suppressions={LEAKS}:print_suppressions=0',
+        'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1:'
+                         f'suppressions={UNDEFINED}',
         'VFIO_CXL_TEST_PRELOAD': runtime(),
     }
 
