@@ -40,22 +40,14 @@ bool vfio_cxl_is_open(VFIOCXL *cxl)
     return !cxl->blocked && vfio_cxl_guest_allows(cxl);
 }
 
-/*
- * Under TCG vCPUs take a change of the map late: until they do, they may
- * touch what the kernel has closed. Give them memory that does no harm, at
- * the same address, before the kernel is told. KVM removes a memory slot
- * while no vCPU runs.
- */
-static void set_backing(VFIOCXL *cxl, bool scratch)
+/* Replace what is at @mmap by the device's memory or by pages of zeros */
+static bool replace_mapping(VFIOCXL *cxl, bool scratch)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     int flags = MAP_FIXED, fd = -1;
     struct vfio_region_info *info;
     off_t offset = 0;
 
-    if (!tcg_enabled() || scratch == cxl->scratch) {
-        return;
-    }
     if (scratch) {
         flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     } else {
@@ -64,12 +56,33 @@ static void set_backing(VFIOCXL *cxl, bool scratch)
         fd = vfio_device_get_region_fd(vbasedev, cxl->info.memory_region);
         offset = info->offset;
     }
-    if (mmap(cxl->mmap, cxl->info.memory_size, PROT_READ | PROT_WRITE, flags,
-             fd, offset) == MAP_FAILED) {
+    return mmap(cxl->mmap, cxl->info.memory_size, PROT_READ | PROT_WRITE,
+                flags, fd, offset) != MAP_FAILED;
+}
+
+/*
+ * Under TCG vCPUs take a change of the map late: until they do, they may
+ * touch what the kernel has closed. Give them memory that does no harm, at
+ * the same address, before the kernel is told. KVM removes a memory slot
+ * while no vCPU runs.
+ */
+static void set_backing(VFIOCXL *cxl, bool scratch)
+{
+    if (!tcg_enabled() || scratch == cxl->scratch) {
+        return;
+    }
+    if (!replace_mapping(cxl, scratch)) {
         if (!cxl->map_failed) {
             error_report(VFIO_MSG_PREFIX "cannot map device memory: %s; it "
                          "is not available until a reset brings it back",
                          vfio_cxl_name(cxl), strerror(errno));
+        }
+        if (!scratch) {
+            /*
+             * What was there is gone, if the driver refused: keep others from
+             * getting the addresses, which are replaced again later.
+             */
+            replace_mapping(cxl, true);
         }
         cxl->map_failed = true;
         cxl->blocked |= VFIO_CXL_NOT_MAPPED;
