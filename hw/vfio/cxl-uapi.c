@@ -240,8 +240,10 @@ bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
     bool ok;
 
     /* One dword a call: some kernels accept nothing else */
-    if (offset >= info->registers_offset &&
-        offset - info->registers_offset + 4 <= info->registers_size) {
+    if (!QEMU_IS_ALIGNED(offset, sizeof(*value))) {
+        ok = false;
+    } else if (offset >= info->registers_offset &&
+               offset - info->registers_offset + 4 <= info->registers_size) {
         ok = read_region(vbasedev, info->registers_region,
                          offset - info->registers_offset, sizeof(*value),
                          value);

@@ -95,8 +95,8 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
  * vfio_cxl_read_register() - Read a component register from the kernel
  * @vbasedev: the device
  * @info: its description
- * @offset: bytes from the start of the component register block, a multiple
- *          of 4
+ * @offset: bytes from the start of the component register block; the device
+ *          may have named it, so one that is no multiple of 4 is an error
  * @value: the register
  * @errp: the error
  */
