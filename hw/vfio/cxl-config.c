@@ -11,7 +11,6 @@
 #include "qemu/range.h"
 #include "hw/pci/pci.h"
 #include "cxl-internal.h"
-#include "trace.h"
 
 /*
  * Config space

@@ -31,7 +31,8 @@ enum {
 /**
  * struct VFIOCXL - the CXL side of a vfio-pci device
  * @vdev: the device
- * @plain: it runs as plain PCI; only @bar, @block, @overlay, @dvsecs count
+ * @plain: it runs as plain PCI; of what follows only @plain_reason, @exited,
+ *         @bar, @block, @overlay and @dvsecs count
  * @plain_reason: why
  * @exited: it is being taken away
  * @migration_blocker: why the VM cannot be migrated
@@ -163,7 +164,7 @@ void vfio_cxl_follow_power(VFIOCXL *cxl);
  * vfio_cxl_check_host() - Is there memory behind the host's decoder?
  * @cxl: the device, after something that may have changed that
  *
- * Blocks the memory if not; an vfio_cxl_update() has to follow.
+ * Blocks the memory if not; a vfio_cxl_update() has to follow.
  */
 void vfio_cxl_check_host(VFIOCXL *cxl);
 
@@ -262,7 +263,17 @@ VFIOCXL *vfio_cxl_from_memory(MemoryRegion *mr);
 /*
  * cxl-viommu.c: the memory behind a virtual IOMMU
  */
+
+/**
+ * vfio_cxl_viommu_init() - Watch when the memory leaves the map, or returns
+ * @cxl: the device, with its memory region made
+ */
 void vfio_cxl_viommu_init(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_viommu_exit() - Undo the mappings that are left, and forget them
+ * @cxl: the device; need not have come to vfio_cxl_viommu_init()
+ */
 void vfio_cxl_viommu_exit(VFIOCXL *cxl);
 
 #endif /* HW_VFIO_CXL_INTERNAL_H */
