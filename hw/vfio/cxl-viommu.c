@@ -55,28 +55,6 @@ static void forget(VFIOCXLMap *map)
     g_free(map);
 }
 
-void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
-                           uint64_t size, bool all)
-{
-    VFIODevice *vbasedev;
-
-    QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
-        VFIOPCIDevice *vdev = vfio_pci_from_vfio_device(vbasedev);
-        VFIOCXLMap *map, *tmp;
-
-        if (!vdev || !vdev->cxl.cxl) {
-            continue;
-        }
-        QLIST_FOREACH_SAFE(map, &vdev->cxl.cxl->viommu_maps, next, tmp) {
-            if (map->bcontainer == bcontainer &&
-                (all || (map->iova >= iova && map->size <= size &&
-                         map->iova - iova <= size - map->size))) {
-                forget(map);
-            }
-        }
-    }
-}
-
 static void suspend(VFIOCXL *cxl, VFIOCXLMap *map)
 {
     VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(map->bcontainer);
@@ -85,6 +63,44 @@ static void suspend(VFIOCXL *cxl, VFIOCXLMap *map)
                           false);
     vioc->dma_unmap(map->bcontainer, map->iova, map->size, NULL, false);
     map->mapped = false;
+}
+
+/*
+ * The kernel splits no mapping. When a virtual IOMMU takes away a part of one
+ * all of it goes: intel-iommu forgets all of it too, and maps anew what the
+ * guest has kept.
+ */
+static void unmap_overlapping(VFIOCXL *cxl, VFIOContainer *bcontainer,
+                              hwaddr iova, uint64_t size, bool all)
+{
+    VFIOCXLMap *map, *tmp;
+
+    QLIST_FOREACH_SAFE(map, &cxl->viommu_maps, next, tmp) {
+        if (map->bcontainer != bcontainer ||
+            !(all || ranges_overlap(map->iova, map->size, iova, size))) {
+            continue;
+        }
+        if (!all && map->mapped &&
+            (map->iova < iova || map->size > size ||
+             map->iova - iova > size - map->size)) {
+            suspend(cxl, map);
+        }
+        forget(map);
+    }
+}
+
+void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
+                           uint64_t size, bool all)
+{
+    VFIODevice *vbasedev;
+
+    QLIST_FOREACH(vbasedev, &vfio_device_list, global_next) {
+        VFIOPCIDevice *vdev = vfio_pci_from_vfio_device(vbasedev);
+
+        if (vdev && vdev->cxl.cxl) {
+            unmap_overlapping(vdev->cxl.cxl, bcontainer, iova, size, all);
+        }
+    }
 }
 
 static void resume(VFIOCXL *cxl, VFIOCXLMap *map, uint64_t offset)

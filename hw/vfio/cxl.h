@@ -129,6 +129,9 @@ void vfio_cxl_viommu_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
  * @iova: where, in bytes
  * @size: how much, in bytes
  * @all: everything
+ *
+ * The caller unmaps the range then. Mappings of device memory of which it has
+ * only a part are undone here, as a whole.
  */
 void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
                            uint64_t size, bool all);

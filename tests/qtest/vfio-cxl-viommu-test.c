@@ -26,6 +26,7 @@
 #define CONTEXT_TABLE       0x201000
 #define PAGES_1G            0x202000    /* the first 512 GiB */
 #define PAGES_2M            0x203000    /* the first GiB of them */
+#define MORE_PAGES_2M       0x204000
 #define DEVICE_BUS          0x0d        /* the device is 0d:00.0 */
 #define PRESENT             1ull
 #define RW                  3ull
@@ -102,22 +103,25 @@ static void test_off(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Does the device reach the memory through the virtual IOMMU? */
-static bool reaches(CXLMachine *m, uint64_t gpa)
+/* Does @iova, the virtual IOMMU's, lead the device to the memory at @gpa? */
+static bool leads(CXLMachine *m, uint64_t iova, uint64_t gpa)
 {
     uint64_t value = (uint64_t)g_test_rand_int() << 32 |
                      (uint32_t)g_test_rand_int();
 
     qtest_writeq(m->qts, RAM_GPA, value);
-    if (dma_copy(m, m->bar2, RAM_IOVA, MEM_IOVA + 0x1000, 0) !=
-        VFIO_SIM_DMA_DONE) {
+    if (dma_copy(m, m->bar2, RAM_IOVA, iova, 0) != VFIO_SIM_DMA_DONE) {
         g_assert_cmphex(qtest_readq(m->qts, m->bar2 +
-                                    VFIO_SIM_REG_DMA_FAULT_ADDR), ==,
-                        MEM_IOVA + 0x1000);
+                                    VFIO_SIM_REG_DMA_FAULT_ADDR), ==, iova);
         return false;
     }
-    g_assert_cmphex(qtest_readq(m->qts, gpa + 0x1000), ==, value);
+    g_assert_cmphex(qtest_readq(m->qts, gpa), ==, value);
     return true;
+}
+
+static bool reaches(CXLMachine *m, uint64_t gpa)
+{
+    return leads(m, MEM_IOVA + 0x1000, gpa + 0x1000);
 }
 
 /*
@@ -180,6 +184,96 @@ static void test_on(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+static CXLMachine *start_on(gconstpointer data, uint64_t *at)
+{
+    CXLMachine *m = cxl_machine_start(mode_sim(data, "--memory=1G"), VIOMMU
+                                      CXL_BRIDGE CXL_WINDOW,
+                                      mode_is_iommufd(data),
+                                      ",x-cxl-commit=guest");
+
+    *at = ROUND_UP(m->window, GiB);
+    hdm_enable(m);
+    g_assert_true(hdm_commit(m, *at, GiB));
+    enable_translation(m, true);
+    set_page(m, MEM_IOVA, *at, true);
+    g_assert_true(reaches(m, *at) == maps_memory(data));
+    return m;
+}
+
+/* The guest keeps @kept 2 MiB pages of a page of 1 GiB, from the one @first */
+static void split_page(CXLMachine *m, uint64_t at, unsigned first,
+                       unsigned kept)
+{
+    qtest_memset(m->qts, MORE_PAGES_2M, 0, 0x1000);
+    for (unsigned i = first; i < first + kept; i++) {
+        qtest_writeq(m->qts, MORE_PAGES_2M + i * 8,
+                     (at + i * 2 * MiB) | LARGE_PAGE | RW);
+    }
+    qtest_writeq(m->qts, PAGES_1G + MEM_IOVA / GiB * 8, MORE_PAGES_2M | RW);
+    /* With that of the context cache QEMU would unmap everything at first */
+    qtest_writeq(m->qts, VTD + VTD_IOTLB, VTD_IOTLB_ALL);
+}
+
+static void test_part(gconstpointer data)
+{
+    bool can = maps_memory(data);
+    uint64_t at;
+    CXLMachine *m = start_on(data, &at);
+
+    for (unsigned first = 0; first < 3; first++) {
+        split_page(m, at, first, 2);
+        for (int i = 0; i < 2; i++) {
+            for (unsigned page = 0; page < 5; page++) {
+                bool kept = page >= first && page < first + 2;
+                uint64_t offset = page * 2 * MiB + 0x1000;
+
+                g_assert_true(leads(m, MEM_IOVA + offset, at + offset) ==
+                              (kept && can));
+            }
+            hdm_write(m, HDM_CTRL(0), 0);
+            g_assert_false(leads(m, MEM_IOVA + first * 2 * MiB, at));
+            g_assert_true(hdm_commit(m, at, GiB));
+        }
+        set_page(m, MEM_IOVA, at, true);
+        g_assert_true(reaches(m, at) == can);
+    }
+    /* Taken away in part while the memory is not there */
+    hdm_write(m, HDM_CTRL(0), 0);
+    split_page(m, at, 1, 0);
+    g_assert_true(hdm_commit(m, at, GiB));
+    g_assert_false(reaches(m, at));
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    cxl_machine_stop(m);
+}
+
+/* A reset ends the translation, and what it had mapped does not come back */
+static void test_reset(gconstpointer data)
+{
+    bool can = maps_memory(data);
+    uint64_t at;
+    CXLMachine *m = start_on(data, &at);
+
+    for (int i = 0; i < 2; i++) {
+        qtest_system_reset(m->qts);
+        g_assert_true(!(qtest_readl(m->qts, VTD + VTD_GSTS) & VTD_GCMD_TE));
+        cxl_machine_enumerate(m);
+        hdm_enable(m);
+        g_assert_true(hdm_commit(m, at, GiB));
+        g_assert_true(dma_reaches(m, m->bar2, at) == can);
+        g_assert_cmphex(dma_copy(m, m->bar2, MEM_IOVA, guest_ram(), 0), ==,
+                        VFIO_SIM_DMA_FAULT);
+        enable_translation(m, true);
+        g_assert_false(reaches(m, at));
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_true(hdm_commit(m, at, GiB));
+        g_assert_false(reaches(m, at));
+        set_page(m, MEM_IOVA, at, true);
+        g_assert_true(reaches(m, at) == can);
+    }
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    cxl_machine_stop(m);
+}
+
 /* This release's SMMUv3 cannot tell VFIO what a guest maps */
 static void test_smmuv3(gconstpointer data)
 {
@@ -190,11 +284,15 @@ static void test_smmuv3(gconstpointer data)
 
 int main(int argc, char **argv)
 {
+    static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
+
     g_test_init(&argc, &argv, NULL);
 
     if (strcmp(qtest_get_arch(), "aarch64")) {
         vfio_cxl_add("translation-off", vfio_cxl_kernels, test_off);
         vfio_cxl_add("translation-on", vfio_cxl_kernels, test_on);
+        vfio_cxl_add("part", two_kernels, test_part);
+        vfio_cxl_add("reset", two_kernels, test_reset);
     } else {
         vfio_cxl_add("smmuv3", vfio_cxl_kernels_v2, test_smmuv3);
     }
