@@ -247,21 +247,61 @@ static void test_resets(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* Where QEMU has the device's memory */
+static uint64_t memory_address(CXLMachine *m)
+{
+    QObject *list = vfio_sim_command(m->sim, "mmaps " VFIO_CXL_HOST);
+    QListEntry *entry;
+    uint64_t address = 0;
+
+    QLIST_FOREACH_ENTRY(qobject_to(QList, list), entry) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (!strcmp(qdict_get_str(dict, "region"), "memory")) {
+            address = qdict_get_int(dict, "address");
+        }
+    }
+    g_assert_cmphex(address, !=, 0);
+    qobject_unref(list);
+    return address;
+}
+
+/* Nothing else may get these addresses of QEMU's while it counts on them */
+static void assert_occupied(CXLMachine *m, uint64_t address)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
+                                            qtest_pid(m->qts));
+    g_autofree char *maps = NULL;
+    uint64_t start, end;
+    bool found = false;
+
+    g_assert_true(g_file_get_contents(path, &maps, NULL, NULL));
+    for (char *line = maps; line && *line; line = strchr(line, '\n') + 1) {
+        g_assert_cmpint(sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end),
+                        ==, 2);
+        found |= start <= address && address < end;
+    }
+    g_assert_true(found);
+}
+
 /* What cannot be mapped again is away until a reset */
 static void test_map_fails(gconstpointer data)
 {
     CXLMachine *m = start(data, "");
-    uint64_t base = hdm_base(m, 0);
+    uint64_t base = hdm_base(m, 0), address;
 
     set_target(m, base + DPA_READ);
     assert_open(m);
+    address = memory_address(m);
     set_dvsec(m, DVSEC_CONTROL, 0);
     set_knob(m, "mmap-memory errno=12");
     for (int i = 0; i < 3; i++) {
         set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
         assert_closed(m);
+        assert_occupied(m, address);
         flr(m);
         assert_closed(m);
+        assert_occupied(m, address);
     }
     set_knob(m, "clear");
     set_dvsec(m, DVSEC_CONTROL, 0);

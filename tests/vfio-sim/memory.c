@@ -91,6 +91,11 @@ void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
         *err = mmap_check(dev, region, off, len, flags);
     }
     if (*err < 0) {
+        /* The kernel asks the driver when the old mapping is gone already */
+        if (flags & MAP_FIXED) {
+            sys_munmap(addr, len);
+            sim_mmap_gone((uintptr_t)addr, len);
+        }
         return MAP_FAILED;
     }
     m = calloc(1, sizeof(*m));
