@@ -12,54 +12,12 @@
 #include "qemu/units.h"
 #include "qobject/qjson.h"
 #include "qobject/qstring.h"
-#include "vfio-cxl-helpers.h"
+#include "vfio-cxl-slot.h"
 
 #define HOST2 "0000:c2:00.0"
 
-/* PCI Express Slot Control and Status, PCIe 6.0 Section 7.5.3.10 and .11 */
-#define SLOT_CONTROL        0x18
-#define SLOT_STATUS         0x1a
-#define SLOT_POWER_ON       0x01c0  /* indicator on, controller on */
-#define SLOT_POWER_BLINK    0x02c0
-#define SLOT_POWER_OFF      0x07c0  /* indicator off, controller off */
-#define SLOT_BUTTON         0x0001
-#define SLOT_PRESENT        0x0040
-#define SLOT_EVENTS         0x0019  /* button, presence, command done */
-
 /* One window that has room for one device of 256 MiB */
 #define SMALL_WINDOW " -M cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=256M"
-
-static uint64_t root_port(CXLMachine *m)
-{
-    return m->ecam + (12 << 20);
-}
-
-static uint64_t slot(CXLMachine *m)
-{
-    unsigned pos = qtest_readb(m->qts, root_port(m) + 0x34);
-
-    for (int i = 0; i < 48 && pos; i++) {
-        uint16_t header = qtest_readw(m->qts, root_port(m) + pos);
-
-        if ((header & 0xff) == 0x10) {
-            return root_port(m) + pos;
-        }
-        pos = header >> 8;
-    }
-    g_assert_not_reached();
-}
-
-static uint16_t slot_status(CXLMachine *m)
-{
-    return qtest_readw(m->qts, slot(m) + SLOT_STATUS);
-}
-
-static void slot_power(CXLMachine *m, uint16_t control)
-{
-    qtest_writew(m->qts, slot(m) + SLOT_CONTROL, control);
-    /* Not those that are not set: that would be taken for a mistake */
-    qtest_writew(m->qts, slot(m) + SLOT_STATUS, slot_status(m) & SLOT_EVENTS);
-}
 
 static CXLMachine *start(gconstpointer mode, const char *sim_options,
                          const char *options)
@@ -70,90 +28,6 @@ static CXLMachine *start(gconstpointer mode, const char *sim_options,
 
     cxl_machine_enumerate(m);
     return m;
-}
-
-static QDict *device_add(CXLMachine *m, bool iommufd, const char *id,
-                         const char *host, const char *more)
-{
-    g_autofree char *json = g_strdup_printf("{'driver': 'vfio-pci', "
-        "'id': '%s', 'host': '%s'%s%s%s}", id, host,
-        strstr(more, "'bus'") ? "" : ", 'bus': 'rp0'",
-        iommufd ? ", 'iommufd': 'iommufd0'" : "", more);
-
-    return qtest_qmp(m->qts, "{'execute': 'device_add', 'arguments': %p}",
-                     qobject_from_json(json, &error_abort));
-}
-
-static void plug(CXLMachine *m, gconstpointer mode, const char *host,
-                 const char *more)
-{
-    QDict *reply = device_add(m, mode_is_iommufd(mode), "dev0", host, more);
-
-    if (!qdict_haskey(reply, "return")) {
-        g_error("%s", qdict_get_str(qdict_get_qdict(reply, "error"), "desc"));
-    }
-    qobject_unref(reply);
-    g_assert_cmphex(slot_status(m) & SLOT_PRESENT, ==, SLOT_PRESENT);
-    slot_power(m, SLOT_POWER_ON);
-    cxl_machine_enumerate(m);
-    cxl_machine_find(m);
-}
-
-static void device_del(CXLMachine *m, const char *error)
-{
-    QDict *reply = qtest_qmp(m->qts, "{'execute': 'device_del', "
-                             "'arguments': {'id': 'dev0'}}");
-
-    g_assert_cmpint(qdict_haskey(reply, "error"), ==, error != NULL);
-    if (error) {
-        const char *desc = qdict_get_str(qdict_get_qdict(reply, "error"),
-                                         "desc");
-
-        g_assert_nonnull(strstr(desc, error));
-    }
-    qobject_unref(reply);
-}
-
-static bool exists(CXLMachine *m, const char *path)
-{
-    QDict *reply = qtest_qmp(m->qts, "{'execute': 'qom-list', "
-                             "'arguments': {'path': %s}}", path);
-    bool found = qdict_haskey(reply, "return");
-
-    qobject_unref(reply);
-    return found;
-}
-
-/* The event comes when nothing refers to the device any more */
-static void wait_deleted(CXLMachine *m)
-{
-    QDict *event = NULL;
-
-    for (int i = 0; i < 1000 && !event; i++) {
-        /* Events arrive before a reply */
-        if (!exists(m, "/machine/peripheral/dev0")) {
-            event = qtest_qmp_event_ref(m->qts, "DEVICE_DELETED");
-        }
-        g_usleep(event ? 0 : 10 * 1000);
-    }
-    g_assert_nonnull(event);
-    qobject_unref(event);
-}
-
-/* The guest lets the device go */
-static void release(CXLMachine *m)
-{
-    slot_power(m, SLOT_POWER_BLINK);
-    slot_power(m, SLOT_POWER_OFF);
-    wait_deleted(m);
-    g_assert_cmphex(slot_status(m) & SLOT_PRESENT, ==, 0);
-}
-
-static void unplug(CXLMachine *m)
-{
-    device_del(m, NULL);
-    g_assert_cmphex(slot_status(m) & SLOT_BUTTON, ==, SLOT_BUTTON);
-    release(m);
 }
 
 /* Put all of its memory at the start of the window, if nobody has */
@@ -254,7 +128,7 @@ static void test_consent(gconstpointer data)
     uint64_t base;
 
     g_assert_cmpstr(state(m), ==, "none");
-    plug(m, data, VFIO_CXL_HOST, "");
+    device_plug(m, data, VFIO_CXL_HOST, "");
     base = commit(m);
     g_assert_true(shows_memory(m, base, 0));
     g_assert_true(shows_memory(m, base + M256 - 8, M256 - 8));
@@ -265,18 +139,18 @@ static void test_consent(gconstpointer data)
     device_del(m, "already in the process of unplug");
     g_assert_true(shows_memory(m, base, 0));
     g_assert_cmpstr(state(m), ==, "mapped");
-    release(m);
+    device_release(m);
     g_assert_cmpstr(state(m), ==, "none");
     assert_empty(m, base);
     assert_held(m, &before);
 
     /* The next device takes its place, and the first can come back */
-    plug(m, data, HOST2, "");
+    device_plug(m, data, HOST2, "");
     g_assert_cmphex(commit(m), ==, base);
     g_assert_cmpstr(state(m), ==, "mapped");
-    unplug(m);
+    device_unplug(m);
     assert_held(m, &before);
-    plug(m, data, VFIO_CXL_HOST, "");
+    device_plug(m, data, VFIO_CXL_HOST, "");
     g_assert_cmphex(commit(m), ==, base);
     g_assert_true(shows_memory(m, base, 0));
 
@@ -285,7 +159,7 @@ static void test_consent(gconstpointer data)
     cxl_machine_enumerate(m);
     g_assert_cmphex(hdm_base(m, 0), ==, base);
     g_assert_true(shows_memory(m, base, 0));
-    unplug(m);
+    device_unplug(m);
     assert_empty(m, base);
     assert_held(m, &before);
     cxl_machine_stop(m);
@@ -299,7 +173,7 @@ static void test_surprise(gconstpointer data)
     uint64_t base;
 
     for (int i = 0; i < 2; i++) {
-        plug(m, data, VFIO_CXL_HOST, "");
+        device_plug(m, data, VFIO_CXL_HOST, "");
         base = commit(m);
         g_assert_true(shows_memory(m, base, 0));
         slot_power(m, SLOT_POWER_OFF);
@@ -311,7 +185,7 @@ static void test_surprise(gconstpointer data)
     /* A guest that has not powered the slot is not asked */
     qobject_unref(device_add(m, mode_is_iommufd(data), "dev0", VFIO_CXL_HOST,
                              ""));
-    g_assert_true(exists(m, "/machine/peripheral/dev0"));
+    g_assert_true(qom_exists(m, "/machine/peripheral/dev0"));
     device_del(m, NULL);
     wait_deleted(m);
     assert_held(m, &before);
@@ -324,7 +198,7 @@ static void test_request(gconstpointer data)
     CXLMachine *m = start(data, "", CXL_BRIDGE SMALL_WINDOW);
     Held before = held_now(m);
 
-    plug(m, data, VFIO_CXL_HOST, "");
+    device_plug(m, data, VFIO_CXL_HOST, "");
     commit(m);
     qobject_unref(vfio_sim_command(m->sim, "req " VFIO_CXL_HOST));
     for (int i = 0; i < 1000 && !(slot_status(m) & SLOT_BUTTON); i++) {
@@ -332,7 +206,7 @@ static void test_request(gconstpointer data)
     }
     g_assert_cmphex(slot_status(m) & SLOT_BUTTON, ==, SLOT_BUTTON);
     device_del(m, "already in the process of unplug");
-    release(m);
+    device_release(m);
     assert_held(m, &before);
     cxl_machine_stop(m);
 }
@@ -345,7 +219,7 @@ static void test_error(gconstpointer data)
     uint64_t base;
     QDict *reply;
 
-    plug(m, data, VFIO_CXL_HOST, "");
+    device_plug(m, data, VFIO_CXL_HOST, "");
     base = commit(m);
     qobject_unref(vfio_sim_command(m->sim, "err " VFIO_CXL_HOST));
     qtest_qmp_eventwait(m->qts, "STOP");
@@ -354,7 +228,7 @@ static void test_error(gconstpointer data)
                     ==, "internal-error");
     qobject_unref(reply);
     g_assert_cmpstr(state(m), ==, "mapped");
-    unplug(m);
+    device_unplug(m);
     assert_empty(m, base);
     assert_held(m, &before);
     cxl_machine_stop(m);
@@ -374,12 +248,12 @@ static void test_cycles(gconstpointer data)
         if (i == 10) {
             before = held_now(m);
         }
-        plug(m, data, i & 1 ? HOST2 : VFIO_CXL_HOST, "");
+        device_plug(m, data, i & 1 ? HOST2 : VFIO_CXL_HOST, "");
         commit(m);
         g_assert_cmpstr(state(m), ==, "mapped");
         qtest_writeq(m->qts, m->window + 8 * i, i);
         g_assert_cmphex(qtest_readq(m->qts, m->window + 8 * i), ==, i);
-        unplug(m);
+        device_unplug(m);
         if (i > 10) {
             assert_held(m, &before);
         }
@@ -486,7 +360,7 @@ static void test_refused(gconstpointer data)
     g_autofree char *machine = NULL;
     Held before;
 
-    plug(m, data, VFIO_CXL_HOST, "");
+    device_plug(m, data, VFIO_CXL_HOST, "");
     commit(m);
     before = held_now(m);
     machine = machine_now(m);
@@ -557,7 +431,7 @@ static void test_faults(gconstpointer data)
         } else {
             survived += hit;
             assert_hidden(m);
-            unplug(m);
+            device_unplug(m);
         }
         qobject_unref(reply);
         assert_held(m, &before);
@@ -568,9 +442,9 @@ static void test_faults(gconstpointer data)
     g_assert_cmpuint(refusals, >, 20);
 
     /* After all that the same id works */
-    plug(m, data, VFIO_CXL_HOST, "");
+    device_plug(m, data, VFIO_CXL_HOST, "");
     g_assert_true(shows_memory(m, commit(m), 0));
-    unplug(m);
+    device_unplug(m);
     cxl_machine_stop(m);
 }
 
@@ -626,7 +500,7 @@ static void test_migration(gconstpointer data)
     QDict *reply;
 
     g_assert_false(is_blocked(m));
-    plug(m, data, VFIO_CXL_HOST, "");
+    device_plug(m, data, VFIO_CXL_HOST, "");
     commit(m);
     g_assert_true(is_blocked(m));
     for (int i = 0; i < ARRAY_SIZE(modes); i++) {
@@ -639,7 +513,7 @@ static void test_migration(gconstpointer data)
     save = qtest_hmp(m->qts, "savevm snapshot");
     g_assert_nonnull(strstr(save, VFIO_CXL_HOST ": "));
     g_assert_true(shows_memory(m, commit(m), 0));
-    unplug(m);
+    device_unplug(m);
 
     g_assert_false(is_blocked(m));
     reply = migrate(m, "normal");

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/units.h"
 #include "vfio-cxl-maps.h"
+#include "vfio-cxl-slot.h"
 
 #define VIOMMU " -device intel-iommu,caching-mode=on"
 
@@ -274,6 +275,69 @@ static void test_reset(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+#define PEER_SLOT           0x10
+#define PEER                " -device vfio-pci,host=0000:c2:00.0,bus=pcie.0" \
+                            ",addr=0x10"
+
+/* A second device in the same domain; returns where its registers are */
+static uint64_t add_peer(CXLMachine *m)
+{
+    uint64_t config = m->ecam + (PEER_SLOT << 15);
+    uint64_t context = CONTEXT_TABLE + (PEER_SLOT << 3) * 16;
+    uint64_t regs = m->bar0 + 4 * MiB;
+
+    qtest_writel(m->qts, config + 0x18, regs);
+    qtest_writel(m->qts, config + 0x1c, 0);
+    qtest_writew(m->qts, config + 0x04, 0x6);
+    qtest_writeq(m->qts, ROOT_TABLE, CONTEXT_TABLE | PRESENT);
+    qtest_writeq(m->qts, context, PAGES_1G | PRESENT);
+    qtest_writeq(m->qts, context + 8, WIDTH_39 | DOMAIN(1));
+    flush(m);
+    return regs;
+}
+
+static bool peer_reaches(CXLMachine *m, uint64_t regs)
+{
+    return dma_copy(m, regs, RAM_IOVA, MEM_IOVA + 0x1000, 0) ==
+           VFIO_SIM_DMA_DONE;
+}
+
+/* The memory goes with the device, whoever had it mapped */
+static void test_unplug(gconstpointer data)
+{
+    bool can = maps_memory(data), iommufd = mode_is_iommufd(data);
+    g_autofree char *options = g_strdup_printf(VIOMMU CXL_BRIDGE CXL_WINDOW
+        "%s" PEER "%s", iommufd ? " -object iommufd,id=iommufd0" : "",
+        iommufd ? ",iommufd=iommufd0" : "");
+    CXLMachine *m = cxl_machine_start_empty(mode_sim(data, "--memory=1G "
+                                                     "--devices=2"), options);
+    uint64_t at = ROUND_UP(m->window, GiB), peer = 0;
+
+    cxl_machine_enumerate(m);
+    for (int i = 0; i < 3; i++) {
+        device_plug(m, data, VFIO_CXL_HOST, ", 'x-cxl-commit': 'guest'");
+        hdm_enable(m);
+        g_assert_true(hdm_commit(m, at, GiB));
+        if (!peer) {
+            enable_translation(m, true);
+            peer = add_peer(m);
+        }
+        g_assert_cmphex(dma_copy(m, peer, RAM_IOVA, RAM_IOVA + 0x1000, 0), ==,
+                        VFIO_SIM_DMA_DONE);
+        g_assert_false(reaches(m, at));
+        g_assert_false(peer_reaches(m, peer));
+        set_page(m, MEM_IOVA, at, true);
+        g_assert_true(reaches(m, at) == can);
+        g_assert_true(peer_reaches(m, peer) == can);
+        device_unplug(m);
+        g_assert_false(peer_reaches(m, peer));
+        set_page(m, MEM_IOVA, 0, false);
+        g_assert_false(peer_reaches(m, peer));
+    }
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    cxl_machine_stop(m);
+}
+
 /* This release's SMMUv3 cannot tell VFIO what a guest maps */
 static void test_smmuv3(gconstpointer data)
 {
@@ -293,6 +357,7 @@ int main(int argc, char **argv)
         vfio_cxl_add("translation-on", vfio_cxl_kernels, test_on);
         vfio_cxl_add("part", two_kernels, test_part);
         vfio_cxl_add("reset", two_kernels, test_reset);
+        vfio_cxl_add("unplug", two_kernels, test_unplug);
     } else {
         vfio_cxl_add("smmuv3", vfio_cxl_kernels_v2, test_smmuv3);
     }
