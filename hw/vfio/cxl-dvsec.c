@@ -85,6 +85,11 @@ bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
             }
             dvsecs->dvsec[dvsecs->count].at = pos;
             dvsecs->dvsec[dvsecs->count++].length = ROUND_UP(length, 4);
+            if (device && dvsecs->device) {
+                /* Addresses of the host would stay in it */
+                error_setg(errp, "second CXL Device DVSEC at 0x%x", pos);
+                return false;
+            }
             if (device) {
                 dvsecs->device = pos;
             }

@@ -60,6 +60,7 @@ CASES = [
 # The same with x-cxl=off: what cannot be hidden from the guest
 OFF = [
     ('v2-reset', '--mangle=dvsec-short', 'CXL DVSEC at 0x150 has 16 bytes'),
+    ('v2-reset', '--mangle=dvsec-twice', 'second CXL Device DVSEC at 0x'),
     ('v2-reset', '--fault=0000:c1:00.0 pread-config errno=5 skip=3',
      'extended capability at 0x150'),
 ]

@@ -112,6 +112,7 @@ typedef struct Mangle {
 #define C_CLASS     0x008
 #define C_DEVICE    0x150       /* DVSEC with id 0 */
 #define C_LOCATOR   0x1b0       /* DVSEC with id 8 */
+#define C_FLEXBUS   0x1d0       /* DVSEC with id 7, of 0x20 bytes */
 
 #define DEV(op, size, off, value)   { SIM_AT_DEVICE, op, size, off, value }
 #define MEM(op, size, off, value)   { SIM_AT_MEMORY, op, size, off, value }
@@ -481,6 +482,9 @@ static const Mangle mangles[] = {
     { "dvsec-short", "a DVSEC of 16 bytes", CXL, false,
       { CFG(OP_CLEAR, 4, C_DEVICE + 4, 0xfff00000),
         CFG(OP_OR, 4, C_DEVICE + 4, 0x01000000) } },
+    { "dvsec-twice", "a second DVSEC of a CXL device", CXL, false,
+      { CFG(OP_SET, 2, C_FLEXBUS + 8, 0),
+        CFG(OP_OR, 4, C_FLEXBUS + 4, 0x01c00000) } },
     { "dvsec-no-mem", "a device without CXL.mem", CXL, false,
       { CFG(OP_CLEAR, 2, C_DEVICE + 0x0a, 4) } },
     { "dvsec-loop", "extended capabilities in a loop", CXL, false,
