@@ -534,14 +534,27 @@ static void vhost_user(gconstpointer data, bool slots)
     vhost_user_free(user);
 }
 
+static bool need_vhost_user(void)
+{
+    if (!qtest_has_device("vhost-user-rng-pci")) {
+        g_test_skip("QEMU is built without vhost-user");
+        return false;
+    }
+    return true;
+}
+
 static void test_vhost_user(gconstpointer data)
 {
-    vhost_user(data, false);
+    if (need_vhost_user()) {
+        vhost_user(data, false);
+    }
 }
 
 static void test_vhost_user_slots(gconstpointer data)
 {
-    vhost_user(data, true);
+    if (need_vhost_user()) {
+        vhost_user(data, true);
+    }
 }
 
 /*
