@@ -17,7 +17,6 @@
 
 #include "qemu/error-report.h"
 #include "hw/vfio/vfio-container.h"
-#include "migration/cpr.h"
 #include "system/iommufd.h"
 #include "cxl-internal.h"
 #include "trace.h"
@@ -56,6 +55,16 @@ static int export_memory(VFIOCXL *cxl, uint64_t offset, uint64_t size)
 }
 
 /*
+ * The functions of backends/iommufd.c warn each time that the kernel does not
+ * take what it is given. A guest can bring that about as often as it likes.
+ */
+static uint32_t ioas_map_flags(bool readonly)
+{
+    return IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_FIXED_IOVA |
+           (readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE);
+}
+
+/*
  * The kernel revokes a dma-buf whenever the memory cannot be touched, and
  * what was mapped through it is dead then. The memory has left the map by
  * that time; when it returns it is exported anew, so nothing stale is kept.
@@ -64,39 +73,39 @@ static int export_memory(VFIOCXL *cxl, uint64_t offset, uint64_t size)
 static int map_by_dma_buf(VFIOContainer *bcontainer, VFIOCXL *cxl, hwaddr iova,
                           uint64_t size, uint64_t offset, bool readonly)
 {
-    VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(bcontainer);
-    int fd = export_memory(cxl, offset, size);
+    VFIOIOMMUFDContainer *container = VFIO_IOMMU_IOMMUFD(bcontainer);
+    struct iommu_ioas_map_file map = {
+        .size = sizeof(map),
+        .flags = ioas_map_flags(readonly),
+        .ioas_id = container->ioas_id,
+        .fd = export_memory(cxl, offset, size),
+        .iova = iova,
+        .length = size,
+    };
     int ret;
 
-    if (fd < 0) {
-        return fd;
+    if (map.fd < 0) {
+        return map.fd;
     }
-    ret = vioc->dma_map_file(bcontainer, iova, size, fd, 0, readonly);
-    close(fd);
+    ret = ioctl(container->be->fd, IOMMU_IOAS_MAP_FILE, &map) ? -errno : 0;
+    close(map.fd);
     return ret;
 }
 
-/*
- * As iommufd_backend_map_dma(), which warns each time that the kernel cannot
- * pin what it is given. Most kernels cannot; one vendor's do.
- */
+/* Most kernels cannot pin the memory; one vendor's do */
 static int map_by_address(VFIOContainer *bcontainer, hwaddr iova,
                           uint64_t size, void *vaddr, bool readonly)
 {
     VFIOIOMMUFDContainer *container = VFIO_IOMMU_IOMMUFD(bcontainer);
     struct iommu_ioas_map map = {
         .size = sizeof(map),
-        .flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_FIXED_IOVA |
-                 (readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE),
+        .flags = ioas_map_flags(readonly),
         .ioas_id = container->ioas_id,
         .user_va = (uintptr_t)vaddr,
         .iova = iova,
         .length = size,
     };
 
-    if (cpr_is_incoming()) {
-        return 0;
-    }
     return ioctl(container->be->fd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
 }
 

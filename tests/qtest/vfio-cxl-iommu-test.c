@@ -319,9 +319,10 @@ static void test_no_dma(gconstpointer data)
     hdm_enable(m);
     for (int i = 0; i < 3; i++) {
         if (can && i < 2) {
-            qobject_unref(vfio_sim_command(sim, mode_is_iommufd(data) ?
-                "fault " VFIO_CXL_HOST " device_feature errno=95 count=1" :
-                "fault " VFIO_CXL_HOST " map_dma errno=28 count=1"));
+            qobject_unref(vfio_sim_command(sim, !mode_is_iommufd(data) ?
+                "fault " VFIO_CXL_HOST " map_dma errno=28 count=1" : i ?
+                "fault " VFIO_CXL_HOST " ioas_map_file errno=14 count=1" :
+                "fault " VFIO_CXL_HOST " device_feature errno=95 count=1"));
         }
         g_assert_true(hdm_commit(m, at, M256));
         dma_maps_check(maps, can && i == 2 ? memory : NULL);
@@ -338,6 +339,7 @@ static void test_no_dma(gconstpointer data)
                            "not work"), ==, 1);
     g_assert_cmpuint(count(said, "for DMA (dma-buf: "), ==,
                      mode_is_iommufd(data));
+    g_assert_cmpuint(count(said, "IOMMU_IOAS_MAP_FILE failed"), ==, 0);
     cxl_machine_stop(m);
 }
 
