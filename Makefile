@@ -40,7 +40,7 @@ help:
 ##   make check-install   guests that boot from an installed prefix
 ##   make check-dist      quilt patches applied to Debian's package
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
-##   make check-series    is series/ complete; does each step compile
+##   make check-series    is series/ complete; does each step compile and work
 ##   make fuzz            10 million replies, or RUNS=
 ##   make bench           measure what passthrough costs; QUICK=1 in a minute
 ##   make series          write a mailable series to build/series; V=2 ...

@@ -2,7 +2,8 @@
 """make series, make check-series: our files as commits for upstream.
 
 series.py [-v N]         write build/series/*.patch
-series.py check          is it complete, clean, and does each step compile
+series.py check          is it complete and clean; does each step compile, and
+                         pass the tests that it has
 """
 
 import argparse
@@ -16,12 +17,21 @@ from typing import Callable, List
 import ninja
 import ours
 import patch
+import runtests
 import tap
 import tree as tree_tool
 from common import (BUILD, Clock, Failure, PRISTINE, RESULTS, ROOT, lock,
                     main, say)
 
 PLACE = BUILD / 'series'
+
+# What each step is tested with, as far as it has them: QEMU's tests of CXL, our
+# unit tests and vfio-sim's. The step that adds our qtests runs those of one
+# kernel, with one backend, too; check-qtest runs the rest.
+TESTS = ['qtest-*/cxl-test', 'test-cxl*', 'test-vfio-sim*']
+TEST_TARGETS = ['tests/qtest/cxl-test']
+QTESTS = ['qtest-x86_64/vfio-cxl*']
+QTEST_PATH = '/x86_64/vfio-cxl/v5/iommufd'
 
 
 class Series:
@@ -211,8 +221,20 @@ def case(cases: List[tap.Case], name: str, test: Callable[[], str]) -> bool:
     return not trouble
 
 
+def failures(obj: Path, logs: Path, has_qtests: bool) -> str:
+    """Run the tests of a step; '' or which did not pass."""
+    tests = runtests.find(obj, TESTS)
+    if has_qtests:
+        tests += [test._replace(command=[*test.command, '-p', QTEST_PATH])
+                  for test in runtests.find(obj, QTESTS)]
+    results = runtests.run(tests, logs, f'{logs.name} ')
+    return '\n'.join(f'{c.name}: {c.remark}' for cases in results.values()
+                     for c in cases if c.result == 'not ok')
+
+
 def check(series: Series) -> List[tap.Case]:
     cases: List[tap.Case] = []
+    obj = series.place / 'obj'
     case(cases, 'series: each file is in exactly one commit',
          lambda: '\n'.join(series.complaints()))
     series.start()
@@ -235,10 +257,15 @@ def check(series: Series) -> List[tap.Case]:
         def compiles() -> str:
             series.git('checkout', '-q', '--force', ident)
             return '\n'.join(
-                ninja.build(series.src, series.place / 'obj',
-                            ninja.EMULATORS + ninja.OURS))
-        case(cases, f'series: {commit.name} compiles without a warning',
-             compiles)
+                ninja.build(series.src, obj, ninja.EMULATORS + ninja.OURS
+                            + TEST_TARGETS))
+        if case(cases, f'series: {commit.name} compiles without a warning',
+                compiles):
+            has_qtests = any(name.startswith('tests/qtest/vfio-cxl')
+                             for name in series.names if commit.has(name))
+            case(cases, f'series: {commit.name} passes its tests',
+                 lambda: failures(obj, RESULTS / 'series' / commit.name,
+                                  has_qtests))
     return cases
 
 
