@@ -14,9 +14,12 @@ import debian
 from common import Failure, HOST, environment, say
 
 MODULES = HOST / 'usr/lib/python3/dist-packages'
-SUITE = 'trixie'
-PACKAGES = {'meson': 'meson', 'pycotap': 'python3-pycotap'}
-LEAST = {'meson': (1, 5), 'pycotap': (1, 1)}     # QEMU's pythondeps.toml
+# Module -> Debian's package of it, and the suite that has a version new enough
+PACKAGES = {'meson': ('meson', 'trixie'),
+            'pycotap': ('python3-pycotap', 'trixie'),
+            'qemu.qmp': ('python3-qemu-qmp', 'sid')}
+# QEMU's pythondeps.toml
+LEAST = {'meson': (1, 5), 'pycotap': (1, 1), 'qemu.qmp': (0, 0, 5)}
 
 PROBE = '''
 import sys
@@ -38,7 +41,7 @@ def missing() -> list:
     result = []
     for line in found.splitlines():
         name, version = line.split()
-        numbers = tuple(int(n) for n in version.split('.')[:2] if n.isdigit())
+        numbers = tuple(int(n) for n in version.split('.')[:3] if n.isdigit())
         if numbers < LEAST[name]:
             result.append(name)
     return result
@@ -46,16 +49,18 @@ def missing() -> list:
 
 def provide(src: Path) -> None:
     lacking = [name for name in missing()
-               if not any((src / 'python/wheels').glob(f'{name}-*.whl'))]
+               if not any((src / 'python/wheels').glob(f'{name.replace(".", "_")}-*.whl'))]
     if not lacking:
         return
     say('fetching for QEMU\'s configure: ' + ', '.join(lacking))
     try:
-        debian.unpack([PACKAGES[name] for name in lacking], SUITE, HOST)
+        for suite in sorted({PACKAGES[name][1] for name in lacking}):
+            debian.unpack([PACKAGES[name][0] for name in lacking
+                           if PACKAGES[name][1] == suite], suite, HOST)
     except Failure as err:
         raise Failure(
             f'the build needs the Python modules {", ".join(lacking)} '
-            f'({", ".join("%s >= %d.%d" % (n, *LEAST[n]) for n in lacking)}), '
+            f'({", ".join(n + " >= " + ".".join(map(str, LEAST[n])) for n in lacking)}), '
             f'and they could not be fetched:\n  {err}\n'
             '  Install them for ' + os.environ.get('PYTHON', '/usr/bin/python3')
             + ' (pip can), or use QEMU\'s release tarball (QEMU_SRC=), which '

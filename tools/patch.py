@@ -49,14 +49,14 @@ def apply(base: bytes, hook: Path, target: str, reverse: bool = False) -> bytes:
 
 
 def make(old: bytes, new: bytes, target: str, head: str = SPDX) -> str:
-    """A hook that turns old into new: one line of context, no dates."""
+    """A hook that turns old into new: three lines of context, no dates."""
     show = ['-p'] if target.endswith(('.c', '.h')) else []
     with tempfile.TemporaryDirectory() as tmp:
         first, second = Path(tmp) / 'a', Path(tmp) / 'b'
         first.write_bytes(old)
         second.write_bytes(new)
         result = subprocess.run(
-            ['diff', '-U1', *show, '--label', 'a/' + target,
+            ['diff', '-U3', *show, '--label', 'a/' + target,
              '--label', 'b/' + target, str(first), str(second)],
             stdout=subprocess.PIPE, check=False, env={'LC_ALL': 'C',
                                                       'PATH': '/usr/bin:/bin'})

@@ -22,7 +22,7 @@
 #include "hw/cxl/cxl_window.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pcie_port.h"
-#include "hw/resettable.h"
+#include "hw/core/resettable.h"
 #include "system/reset.h"
 #include "trace.h"
 

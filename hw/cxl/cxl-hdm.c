@@ -9,7 +9,7 @@
 #include "qemu/range.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "hw/registerfields.h"
+#include "hw/core/registerfields.h"
 #include "hw/cxl/cxl.h"
 #include "hw/cxl/cxl_hdm.h"
 #include "trace.h"

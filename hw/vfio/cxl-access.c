@@ -18,7 +18,7 @@
 #include "qemu/error-report.h"
 #include "qemu/madvise.h"
 #include "qemu/target-info.h"
-#include "hw/qdev-properties.h"
+#include "hw/core/qdev-properties.h"
 #include "hw/xen/xen.h"
 #include "system/kvm.h"
 #include "system/qtest.h"

@@ -7,7 +7,7 @@
 #define HW_VFIO_CXL_DVSEC_H
 
 #include "hw/cxl/cxl_pci.h"
-#include "hw/registerfields.h"
+#include "hw/core/registerfields.h"
 
 /* CXL r3.1 Section 8.1.3: what the rest of the device acts on */
 REG16(DVSEC_CONTROL2, 0x10)

@@ -123,8 +123,9 @@ bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
     }
     name = vfio_cxl_name(cxl);
     offset = (uint8_t *)vaddr - (uint8_t *)cxl->mmap;
-    if (!vioc->dma_map_file) {
-        ret = vioc->dma_map(bcontainer, iova, size, vaddr, readonly, mr);
+    if (!iommufd) {
+        ret = VFIO_IOMMU_GET_CLASS(bcontainer)->dma_map(bcontainer, iova, size,
+                                                        vaddr, readonly, mr);
     } else {
         ret = ret_buf = map_by_dma_buf(bcontainer, cxl, iova, size, offset,
                                        readonly);
@@ -136,7 +137,7 @@ bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
     if (ret && !cxl->dma_reported) {
         /* Not again with each map: a guest can do that as often as it likes */
         cxl->dma_reported = true;
-        if (vioc->dma_map_file) {
+        if (iommufd) {
             warn_report(VFIO_MSG_PREFIX NO_DMA " (dma-buf: %s, address: %s)",
                         name, strerror(-ret_buf), strerror(-ret));
         } else {

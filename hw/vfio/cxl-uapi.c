@@ -13,7 +13,7 @@
 #include "hw/cxl/cxl.h"
 #include "hw/cxl/cxl_hdm.h"
 #include "hw/pci/pci.h"
-#include "hw/registerfields.h"
+#include "hw/core/registerfields.h"
 #include "cxl-uapi.h"
 #include "info-cap.h"
 #include "trace.h"

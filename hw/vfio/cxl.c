@@ -19,7 +19,7 @@
 #include "qemu/error-report.h"
 #include "hw/cxl/cxl.h"
 #include "hw/pci/pci.h"
-#include "hw/qdev-properties.h"
+#include "hw/core/qdev-properties.h"
 #include "migration/blocker.h"
 #include "system/runstate.h"
 #include "cxl-internal.h"
