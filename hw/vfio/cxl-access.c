@@ -10,7 +10,6 @@
  */
 
 #include "qemu/osdep.h"
-#include <linux/kvm.h>
 
 #include "qapi/qapi-builtin-types.h"
 #include "qapi/util.h"
@@ -107,8 +106,7 @@ bool vfio_cxl_access_check_host(Error **errp)
         return true;
     }
     return vfio_cxl_host_can_map(target_base_arm(),
-        kvm_check_extension(kvm_state, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED),
-        errp);
+                                 vfio_cxl_kvm_maps_cacheable(), errp);
 }
 
 static int get_host_access(Object *obj, Error **errp)

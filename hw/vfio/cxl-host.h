@@ -33,6 +33,14 @@ bool vfio_cxl_host_may_access(OnOffAuto mode, bool cpus_are_qemu, bool open);
 bool vfio_cxl_host_can_map(bool is_arm, int capability, Error **errp);
 
 /**
+ * vfio_cxl_kvm_maps_cacheable() - Ask KVM, which must be in use
+ *
+ * Returns: what KVM_CHECK_EXTENSION says about
+ *          KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED; 0 if KVM does not know it
+ */
+int vfio_cxl_kvm_maps_cacheable(void);
+
+/**
  * vfio_cxl_host_can_keep_off() - Can QEMU itself be kept off the memory?
  * @emulates_xen: QEMU plays Xen for the guest, on top of KVM
  * @errp: what prevents it

@@ -112,7 +112,8 @@ static int map_by_address(VFIOContainer *bcontainer, hwaddr iova,
 bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
                       void *vaddr, bool readonly, MemoryRegion *mr)
 {
-    VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(bcontainer);
+    bool iommufd = object_dynamic_cast(OBJECT(bcontainer),
+                                       TYPE_VFIO_IOMMU_IOMMUFD);
     VFIOCXL *cxl = vfio_cxl_from_memory(mr);
     int ret_buf = 0, ret;
     uint64_t offset;
