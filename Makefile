@@ -8,7 +8,7 @@ GUEST = ACCEL=$(or $(ACCEL),tcg) QEMU_BUILD=$(CURDIR)/build/qemu/obj \
         GUEST_BUILD=$(CURDIR)/build/guest PYTHONDONTWRITEBYTECODE=1 \
         $(PYTHON) tests/guest/run.py
 
-export PYTHON QEMU_SRC QEMU_SRC_SHA256 QEMU_CONFIGURE DEBIAN_MIRROR JOBS
+export PYTHON QEMU_SRC QEMU_SRC_SHA256 QEMU_DIST QEMU_CONFIGURE DEBIAN_MIRROR JOBS
 
 .PHONY: help
 help:
@@ -30,6 +30,7 @@ help:
 ##   make refresh         write the hooks (NAME.patch) from the tree;
 ##                        HOOK=PATH.TOPIC.patch puts the edits into that hook
 ##   make discard         drop edits in the tree; FILE=PATH for one file
+##   make rebase          move the hooks to another release, TO=VERSION
 ##   make check-unit      unit tests, and tests of the tools
 ##   make check-qtest     qtests with vfio-sim
 ##   make check-asan      qtests again, with sanitizers for memory and leaks
@@ -48,8 +49,9 @@ help:
 ##   make clean           remove what was built; downloads stay
 ##   make distclean       remove build/
 ##
-## Settings: QEMU_SRC=DIRECTORY or TARBALL, QEMU_SRC_SHA256=, JOBS=, PYTHON=,
-## CC=, QEMU_CONFIGURE=more options for configure, DEBIAN_MIRROR=
+## Settings: QEMU_SRC=DIRECTORY or TARBALL, QEMU_SRC_SHA256=, QEMU_DIST=directory
+## of downloads, JOBS=, PYTHON=, CC=, QEMU_CONFIGURE=more options for configure,
+## DEBIAN_MIRROR=
 
 .PHONY: deps deps-build deps-test deps-guest deps-libvirt deps-docs
 deps:
@@ -71,11 +73,13 @@ tree: deps-build
 build: deps-build
 	@$(TOOL)build.py
 
-.PHONY: refresh discard
+.PHONY: refresh discard rebase
 refresh: deps-build
-	@HOOK='$(HOOK)' FORCE='$(FORCE)' $(TOOL)refresh.py
+	@HOOK='$(HOOK)' FORCE='$(FORCE)' $(TOOL)tree.py refresh
 discard: deps-build
-	@FILE='$(FILE)' $(TOOL)discard.py
+	@FILE='$(FILE)' $(TOOL)tree.py discard
+rebase: deps-build
+	@TO='$(TO)' $(TOOL)tree.py rebase
 
 .PHONY: run
 run: deps-guest build

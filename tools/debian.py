@@ -49,15 +49,15 @@ def mirror() -> str:
                   '(DEBIAN_MIRROR= names an archive to use)')
 
 
-def root(suite: str, kind: str) -> List[str]:
-    """Options for an apt root of our own with one suite ('deb', 'deb-src')."""
-    place = BUILD / 'apt' / f'{suite}-{kind}'
+def root(suite: str) -> List[str]:
+    """Options for an apt root of our own with one suite."""
+    place = BUILD / 'apt' / f'{suite}-deb'
     for name in ('lists/partial', 'cache/archives/partial', 'parts'):
         (place / name).mkdir(parents=True, exist_ok=True)
     (place / 'status').touch()
     signed = f'[signed-by={KEYRING}] ' if KEYRING.exists() else ''
     (place / 'sources.list').write_text(
-        f'{kind} {signed}{mirror()} {suite} main\n', encoding='utf-8')
+        f'deb {signed}{mirror()} {suite} main\n', encoding='utf-8')
     options = {
         'Dir::Etc::sourcelist': place / 'sources.list',
         'Dir::Etc::sourceparts': place / 'parts',
@@ -97,21 +97,9 @@ def apt(options: List[str], *words: str, cwd: Path = BUILD) -> None:
                       + f'\n  (all of it: {log})')
 
 
-def fetch_tarball(what: str, suite: str, name: str, target: Path) -> None:
-    """Put the upstream tarball of a source package into a directory."""
-    options = root(suite, 'deb-src')
-    # A mirror that stands still will do: the tarball's own sum is checked.
-    options += ['-o', 'Acquire::Check-Valid-Until=false']
-    apt(options, 'update')
-    target.mkdir(parents=True, exist_ok=True)
-    apt(options, 'source', '--download-only', '--tar-only', what, cwd=target)
-    if not (target / name).is_file():
-        raise Failure(f'Debian {suite} has {what}, but not {name}')
-
-
 def unpack(packages: List[str], suite: str, target: Path) -> None:
     """Unpack packages of another suite into a directory, not installed."""
-    options = root(suite, 'deb')
+    options = root(suite)
     apt(options, 'update')
     place = BUILD / 'cache/debs'
     for name in packages:

@@ -14,14 +14,13 @@ import tarfile
 from pathlib import Path
 from typing import Dict, List
 
-import debian
 import fetch
 import pin
 import series as series_tool
 import tap
-import tree
-from common import (BUILD, CACHE, Clock, Failure, RESULTS, ROOT, lock, main,
+from common import (BUILD, Clock, Failure, RESULTS, ROOT, lock, main,
                     run_logged, say)
+from tree import assembled
 
 PLACE = BUILD / 'dist'
 PATCHES = PLACE / 'patches'
@@ -31,7 +30,7 @@ FOLDER = 'vfio-cxl'     # below debian/patches
 def write() -> List[str]:
     """Write the patches; returns their names as in a series file."""
     with lock(series_tool.PLACE):
-        series = series_tool.Series(tree.pristine())
+        series = series_tool.Series(assembled())
         complaints = series.complaints()
         if complaints:
             raise Failure('series/ is not complete:\n  '
@@ -60,35 +59,7 @@ def write() -> List[str]:
 
 def package_files() -> Path:
     """Debian's source package, all of its files, in the cache."""
-    dsc, packaging = pin.DEBIAN_DSC, pin.DEBIAN_PACKAGING
-    if all((CACHE / name).is_file() for name in (dsc, packaging,
-                                                 pin.DEBIAN_TARBALL)):
-        return CACHE / dsc
-    CACHE.mkdir(parents=True, exist_ok=True)
-    try:
-        options = debian.root(pin.DEBIAN_SUITE, 'deb-src')
-        options += ['-o', 'Acquire::Check-Valid-Until=false']
-        debian.apt(options, 'update')
-        # What is there already is not fetched again
-        debian.apt(options, 'source', '--download-only',
-                   f'qemu={pin.DEBIAN_VERSION}', cwd=CACHE)
-    except Failure as err:
-        shared = ROOT.parent / 'shared/dist'
-        if not (shared / dsc).is_file():
-            raise
-        say(str(err).splitlines()[0])
-        for name in (dsc, packaging, pin.DEBIAN_TARBALL):
-            shutil.copy2(shared / name, CACHE / name)
-    return CACHE / dsc
-
-
-def check_sums() -> None:
-    """All files are the pinned ones."""
-    for name in (pin.DEBIAN_DSC, pin.DEBIAN_PACKAGING, pin.DEBIAN_TARBALL):
-        found = fetch.sha256(CACHE / name)
-        if found != pin.SHA256[name]:
-            raise Failure(f'{CACHE / name}: its sum is {found}, expected '
-                          f'{pin.SHA256[name]}; delete it and try again')
+    return [fetch.obtain([name]) for name in pin.package(pin.VERSION)][0]
 
 
 def quilt(src: Path, *words: str) -> str:
@@ -110,7 +81,6 @@ def apply(names: List[str]) -> None:
     run_logged(['dpkg-source', '--no-check', '--no-copy', '-x', str(package_files()),
                 str(src)], PLACE / 'unpack.log', 'dpkg-source -x',
                timeout=300)
-    check_sums()
     own = src / 'debian/patches'
     own.mkdir(exist_ok=True)
     shutil.copytree(PATCHES / FOLDER, own / FOLDER)
@@ -154,7 +124,7 @@ def run() -> int:
         return ''
 
     good = series_tool.case(cases, 'dist: the patches apply to Debian\'s '
-                            f'package qemu {pin.DEBIAN_VERSION}', applies)
+                            f'package qemu {pin.VERSION}', applies)
     tap.append(results, cases)
     say(f'dist ({clock})')
     return int(not good)

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Find the pinned QEMU source: a directory, or a tarball with a known sum."""
+"""Find QEMU's source: a directory, or a tarball with a known sum."""
 
 import hashlib
+import json
 import os
+import re
 import shutil
+import subprocess
+import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import debian
 import pin
-from common import CACHE, Failure, ROOT, say
+from common import CACHE, Failure, say
+
+APT_HELPER = '/usr/lib/apt/apt-helper'
 
 
 class Source(NamedTuple):
@@ -26,111 +32,159 @@ def sha256(path: Path) -> str:
     return value.hexdigest()
 
 
-def check(path: Path) -> Source:
-    """The tarball if its sum is the pinned one or the user's; else Failure."""
-    got = sha256(path)
-    vouched = os.environ.get('QEMU_SRC_SHA256')
-    known = vouched or pin.SHA256.get(path.name)
-    if known is None and got in pin.SHA256.values():
-        known = got
-    if known is None:
-        raise Failure(
-            f'{path}: no checksum is known for a tarball of this name.\n'
-            f'  It is {got}.\n  If you have verified it (QEMU signs its '
-            'releases), say so with QEMU_SRC_SHA256=' + got)
-    if got != known:
+def known_sum(name: str) -> Optional[str]:
+    return pin.SHA256.get(name) or os.environ.get('QEMU_SRC_SHA256')
+
+
+def check(path: Path) -> Path:
+    """Fails when the file's sum is not the pinned one, or the user's."""
+    got, known = sha256(path), known_sum(path.name)
+    if known is None and got not in pin.SHA256.values():
+        say(f'warning: no checksum of {path.name} is known. It is {got}; '
+            'compare it with what QEMU signs')
+    elif known and got != known:
         raise Failure(
             f'{path}: wrong checksum, so not used.\n  expected {known}\n'
             f'  found    {got}\n  Delete the file and try again; it may be '
             'an incomplete download.')
-    return Source(path, got)
+    return path
 
 
 def from_user() -> Optional[Source]:
+    """QEMU_SRC, any release."""
     value = os.environ.get('QEMU_SRC')
     if not value:
         return None
     path = Path(value).expanduser().resolve()
     if path.is_file():
-        return check(path)
-    if not (path / 'VERSION').is_file():
+        check(path)
+        found = ''.join(re.findall(r'[-_](\d+\.\d+\.\d+)', path.name)[:1])
+        source = Source(path, sha256(path))
+    elif (path / 'VERSION').is_file():
+        found = (path / 'VERSION').read_text(encoding='utf-8').strip()
+        source = Source(path, f'directory {path}')
+    else:
         raise Failure(f'QEMU_SRC={value}: neither a tarball nor QEMU\'s '
                       'source directory (it has no file VERSION).')
-    found = (path / 'VERSION').read_text(encoding='utf-8').strip()
     if found != pin.VERSION:
-        raise Failure(f'QEMU_SRC={value} is QEMU {found}; this repository '
-                      f'builds on {pin.VERSION}.')
-    return Source(path, f'directory {path}')
+        say(f'warning: QEMU_SRC is QEMU {found or "of unknown version"}; this '
+            f'repository is built and tested with {pin.VERSION}')
+    return source
 
 
-def from_cache() -> Optional[Source]:
-    for name in (pin.DEBIAN_TARBALL, pin.RELEASE_TARBALL):
+# -- places; each takes a file's name and where to put it, and may fail
+
+def from_directory(name: str, target: Path) -> None:
+    place = os.environ.get('QEMU_DIST')
+    if not place:
+        raise Failure('QEMU_DIST= names no directory of downloads')
+    path = Path(place).expanduser() / name
+    if not path.is_file():
+        raise Failure(f'QEMU_DIST={place}: no {name} there')
+    shutil.copy2(path, target)
+
+
+def download(url: str, target: Path) -> None:
+    say(f'fetching {url}')
+    if os.access(APT_HELPER, os.X_OK):      # knows apt's proxies
+        done = subprocess.run(
+            [APT_HELPER, '-o', 'APT::Sandbox::User=', '-o',
+             'Acquire::Retries=2', '-o', 'Acquire::http::Timeout=30',
+             'download-file', url, str(target)], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False)
+        if done.returncode:
+            why = [line[3:] for line in done.stdout.splitlines()
+                   if line.startswith('E: ')]
+            raise Failure(why[0] if why else f'{url}: {done.stdout[-300:]}')
+        return
+    try:
+        with urllib.request.urlopen(url, timeout=60) as reply, \
+                open(target, 'wb') as out:
+            shutil.copyfileobj(reply, out)
+    except OSError as err:
+        raise Failure(f'{url}: {err}') from err
+
+
+def only_debian(name: str) -> str:
+    """The version in the name of one of Debian's files."""
+    found = re.match(r'qemu_(\d[\d.]*)', name)
+    if not found:
+        raise Failure(f'Debian has no {name}')
+    return found.group(1).rstrip('.')
+
+
+def from_pool(name: str, target: Path) -> None:
+    only_debian(name)
+    download(f'{debian.mirror()}/pool/main/q/qemu/{urllib.parse.quote(name)}',
+             target)
+
+
+def from_snapshot(name: str, target: Path) -> None:
+    site = pin.SNAPSHOT_SITE
+    listing = target.with_suffix('.json')
+    package = f'1:{only_debian(name)}+ds-1'
+    download(f'{site}/mr/package/qemu/{package}/srcfiles?fileinfo=1', listing)
+    try:
+        infos = json.loads(listing.read_text())['fileinfo']
+        digest = next(digest for digest, entries in infos.items()
+                      if any(entry['name'] == name for entry in entries))
+    except (ValueError, KeyError, TypeError, StopIteration) as err:
+        raise Failure(f'{site}: {package} has no {name}') from err
+    finally:
+        listing.unlink()
+    download(f'{site}/file/{digest}', target)
+
+
+def from_site(name: str, target: Path) -> None:
+    if not name.startswith('qemu-'):
+        raise Failure(f'{pin.RELEASE_SITE} has no {name}')
+    download(f'{pin.RELEASE_SITE}/{name}', target)
+
+
+Place = Tuple[str, Callable[[str, Path], None]]
+PLACES: List[Place] = [
+    ('a directory of downloads', from_directory), ('Debian\'s pool', from_pool),
+    ('Debian\'s snapshot archive', from_snapshot),
+    ('QEMU\'s release site', from_site)]
+
+
+def obtain(names: List[str]) -> Path:
+    """One of the files, the first that can be had, in the cache."""
+    for name in names:
         if (CACHE / name).is_file():
             try:
                 return check(CACHE / name)
             except Failure as err:
                 say(str(err))
                 (CACHE / name).rename(CACHE / (name + '.bad'))
-    return None
-
-
-def from_debian() -> Source:
-    say(f'fetching {pin.DEBIAN_TARBALL} from Debian {pin.DEBIAN_SUITE} '
-        '(the index, then about 40 MB)')
-    debian.fetch_tarball(f'qemu={pin.DEBIAN_VERSION}', pin.DEBIAN_SUITE,
-                         pin.DEBIAN_TARBALL, CACHE)
-    return check(CACHE / pin.DEBIAN_TARBALL)
-
-
-def from_site() -> Source:
-    url = f'{pin.RELEASE_SITE}/{pin.RELEASE_TARBALL}'
-    target = CACHE / pin.RELEASE_TARBALL
-    partial = target.with_suffix('.part')
     CACHE.mkdir(parents=True, exist_ok=True)
-    say(f'fetching {url} (about 135 MB)')
-    try:
-        with urllib.request.urlopen(url, timeout=60) as reply, \
-                open(partial, 'wb') as out:
-            total = int(reply.headers.get('Content-Length') or 0)
-            done, shown = 0, 0
-            for block in iter(lambda: reply.read(1 << 18), b''):
-                out.write(block)
-                done += len(block)
-                if done - shown >= 20 << 20:
-                    shown = done
-                    say(f'  {done >> 20} of {total >> 20} MB')
-    except OSError as err:
-        partial.unlink(missing_ok=True)
-        raise Failure(f'{url}: {err}') from err
-    partial.rename(target)
-    return check(target)
+    complaints: List[str] = []
+    for what, place in PLACES:
+        for name in names:
+            partial = CACHE / 'partial' / name
+            partial.parent.mkdir(exist_ok=True)
+            try:
+                if place is not from_directory and not known_sum(name):
+                    raise Failure(f'no checksum of {name} is pinned. If you '
+                                  'know it: QEMU_SRC_SHA256=')
+                place(name, partial)
+                check(partial).replace(CACHE / name)
+                return CACHE / name
+            except (Failure, OSError) as err:
+                complaints.append(f'  * {what}: {err}')
+            finally:
+                partial.unlink(missing_ok=True)
+    raise Failure(f'{" or ".join(names)} could not be had:\n'
+                  + '\n'.join(complaints)
+                  + '\n  Give a copy: QEMU_SRC=FILE or DIRECTORY, or '
+                  'QEMU_DIST=DIRECTORY of downloads.')
 
 
-def from_shared() -> Source:
-    path = ROOT.parent / 'shared/dist' / pin.DEBIAN_TARBALL
-    if not path.is_file():
-        raise Failure(f'{path}: not there')
-    source = check(path)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(path, CACHE / path.name)
-    return source
-
-
-def find() -> Source:
-    source = from_user() or from_cache()
+def find(version: str = '') -> Source:
+    """The source of a release; of the pinned one, or the user's."""
+    source = None if version else from_user()
     if source:
         return source
-    complaints: List[str] = []
-    for place in (from_debian, from_site, from_shared):
-        try:
-            return place()
-        except Failure as err:
-            complaints.append(str(err))
-            say(f'not available there: {str(err).splitlines()[0]}')
-    raise Failure(
-        f'QEMU {pin.VERSION} could not be had:\n'
-        + '\n'.join('  * ' + text.replace('\n', '\n    ')
-                    for text in complaints)
-        + '\n  Without a network, give a copy: make ... QEMU_SRC=/path/to/'
-        f'{pin.DEBIAN_TARBALL}\n  (or {pin.RELEASE_TARBALL}, or an unpacked '
-        'directory).')
+    path = obtain(pin.tarballs(version or pin.VERSION))
+    return Source(path, sha256(path))

@@ -4,7 +4,7 @@
 import fnmatch
 import subprocess
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Container, Dict, List, NamedTuple, Optional, Tuple
 
 from common import Failure, ROOT
 
@@ -39,17 +39,13 @@ def files(root: Path = ROOT) -> List[str]:
     return sorted(name for name in names if (root / name).is_file())
 
 
-def hook_target(hook: str, pristine: Path) -> Optional[str]:
+def hook_target(hook: str, upstream: Container[str]) -> Optional[str]:
     """The upstream file that PATH.patch or PATH.TOPIC.patch changes."""
     path = hook[:-len('.patch')]
     for candidate in (path, path.rpartition('.')[0]):
-        if candidate and (pristine / candidate).is_file():
+        if candidate in upstream:
             return candidate
     return None
-
-
-def is_topic(hook: str, target: str) -> bool:
-    return hook != target + '.patch'
 
 
 class Commit(NamedTuple):
@@ -76,29 +72,32 @@ def commits(root: Path = ROOT) -> List[Commit]:
     return result
 
 
-def hooks(names: List[str], pristine: Path,
-          root: Path = ROOT) -> Dict[str, List[str]]:
-    """Upstream file -> its hooks in the order in which they apply.
-
-    Topic hooks come in the order of the commits they belong to, the plain
-    PATH.patch last.
-    """
-    series = commits(root)
-
-    def position(hook: str) -> int:
-        return next((number for number, commit in enumerate(series)
-                     if commit.has(hook)), len(series))
-
+def hooks(names: List[str], upstream: Container[str]) -> Dict[str, List[str]]:
+    """Upstream file -> its hooks."""
     result: Dict[str, List[str]] = {}
     for name in names:
         if not name.endswith('.patch'):
             continue
-        target = hook_target(name, pristine)
+        target = hook_target(name, upstream)
         if target is None:
             raise Failure(f'{name} is a hook for a file that this QEMU does '
                           'not have. Rename or delete the hook.')
         result.setdefault(target, []).append(name)
-    for target, list_ in result.items():
-        list_.sort(key=lambda hook: (not is_topic(hook, target),
-                                     position(hook), hook))
     return result
+
+
+def topics(found: Dict[str, List[str]],
+           root: Path = ROOT) -> List[Tuple[str, str]]:
+    """Topic hooks and their files, in the order of the series.
+
+    They apply before the plain ones, which are PATH.patch.
+    """
+    series = commits(root)
+
+    def position(pair: Tuple[str, str]) -> Tuple[int, str]:
+        return next((number for number, commit in enumerate(series)
+                     if commit.has(pair[0])), len(series)), pair[0]
+
+    return sorted(((hook, target) for target, list_ in found.items()
+                   for hook in list_ if hook != target + '.patch'),
+                  key=position)

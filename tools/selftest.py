@@ -1,249 +1,476 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tests of the tools themselves, on a tiny QEMU of four files."""
 
+import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
+from typing import Dict, List, Tuple
 from unittest import mock
 
-import assemble
 import check
-import discard
 import dmamaps
 import fetch
+import hooks
 import messages
 import machines
 import ours
-import patch
-import refresh
 import runtests
 import series
 import tap
+import tree
 import upstream
-from assemble import Tree
 from common import Failure
+from tree import Tree
 
 LINES = [f'line {n}\n' for n in range(1, 21)]
+
+
+def text(*edits: Tuple[int, str]) -> str:
+    """The lines, with some changed."""
+    lines = list(LINES)
+    for number, line in edits:
+        lines[number - 1] = line
+    return ''.join(lines)
 
 
 class Fixture(unittest.TestCase):
     def setUp(self) -> None:
         holder = tempfile.TemporaryDirectory()
         self.addCleanup(holder.cleanup)
-        top = Path(holder.name)
-        self.root, self.pristine = top / 'repo', top / 'pristine'
+        self.top = Path(holder.name)
+        self.root = self.top / 'repo'
         self.src = self.root / 'build/qemu/src'
-        self.write(self.pristine / 'hw/pci.c', ''.join(LINES))
-        self.write(self.pristine / 'hw/meson.build', 'one\ntwo\nthree\n')
-        self.write(self.pristine / 'README', 'upstream\n')
-        self.write(self.root / 'series/local', '.*\nseries/\n')
+        self.write(self.root / 'series/local', '.*\nseries/\ntools/\n')
         self.write(self.root / '.gitignore', '/build/\n')
         self.write(self.root / 'hw/new.c', 'ours\n')
+        self.write(self.root / 'tools/pin.py', "VERSION = '1'\n")
         subprocess.run(['git', 'init', '-q', str(self.root)], check=True)
-        for module in (assemble, refresh, series):
+        for module in (tree, fetch, series):
             quiet = mock.patch.object(module, 'say')
             quiet.start()
             self.addCleanup(quiet.stop)
+        self.tree = Tree(self.root / 'build/qemu', self.root)
+        self.tree.git_dir.parent.mkdir(parents=True)
+        self.tree.git('update-ref', 'refs/qct/pristine', self.release('1'))
+
+    def release(self, version: str, pci: str = text(), **files: str) -> str:
+        """A release of four files and more; returns its commit."""
+        place = self.top / ('qemu-' + version)
+        for name, words in {'hw/pci.c': pci, 'VERSION': version + '\n',
+                            'hw/meson.build': 'one\ntwo\nthree\n',
+                            'pc-bios/meson.build': '', **files}.items():
+            self.write(place / name, words)
+        return self.tree.add_release(fetch.Source(place, str(place)))
 
     @staticmethod
-    def write(path: Path, text: str) -> None:
+    def write(path: Path, words: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding='utf-8')
+        path.write_text(words, encoding='utf-8')
 
-    def tree(self) -> Tree:
-        return Tree(self.src, self.pristine, self.root)
-
-    def edit(self, number: int, text: str) -> None:
+    def edit(self, number: int, line: str) -> None:
         """Change one line of the tree's hw/pci.c."""
         path = self.src / 'hw/pci.c'
         lines = path.read_text().splitlines(True)
-        lines[number - 1] = text
+        lines[number - 1] = line
         path.write_text(''.join(lines))
+
+    def pci(self) -> str:
+        return (self.src / 'hw/pci.c').read_text()
 
     def hook(self, name: str = 'hw/pci.c.patch') -> Path:
         return self.root / name
 
 
-class TestAssemble(Fixture):
+class TestHooks(unittest.TestCase):
+    """Applying a hook's text."""
+
+    @staticmethod
+    def apply(base: str, diff: str) -> str:
+        return hooks.apply(base.encode(), ours.SPDX + '--- a/x\n+++ b/x\n' + diff,
+                           'x.patch', 'x').decode()
+
+    def test_elsewhere(self) -> None:
+        diff = '@@ -8,3 +8,3 @@\n line 8\n-line 9\n+nine\n line 10\n'
+        self.assertEqual(self.apply(text(), diff), text((9, 'nine\n')))
+        self.assertEqual(self.apply('new\n' + text(), diff),
+                         'new\n' + text((9, 'nine\n')))
+
+    def test_no_fuzz(self) -> None:
+        with self.assertRaisesRegex(Failure, 'made at line 8 fits nowhere'):
+            self.apply(text(), '@@ -8,3 +8,3 @@\n line eight\n-line 9\n+nine\n'
+                       ' line 10\n')
+
+    def test_two_places(self) -> None:
+        """Even if one of them is where it was."""
+        with self.assertRaisesRegex(Failure, 'fits at lines 1, 4'):
+            self.apply('}\n}\n\n}\n}\n', '@@ -1,2 +1,3 @@\n }\n+x\n }\n')
+
+    def test_no_newline_at_the_end(self) -> None:
+        self.assertEqual(self.apply(
+            'a\nb', '@@ -1,2 +1,2 @@\n a\n-b\n\\ No newline at end of file\n'
+            '+c\n'), 'a\nc\n')
+
+
+class TestTree(Fixture):
     def test_links_follow_the_repository(self) -> None:
-        self.tree().assemble()
+        self.tree.update()
         self.assertEqual((self.src / 'hw/new.c').read_text(), 'ours\n')
-        self.assertEqual(self.tree().assemble(), [])
+        self.assertEqual(self.tree.update(), [])
         (self.root / 'hw/new.c').unlink()
         self.write(self.root / 'tests/ours/meson.build', 'ours too\n')
-        self.assertEqual(self.tree().assemble(),
+        self.assertEqual(self.tree.update(),
                          ['hw/new.c', 'tests/ours/meson.build'])
         self.assertFalse((self.src / 'hw/new.c').is_symlink())
         (self.root / 'tests/ours/meson.build').unlink()
-        self.tree().assemble()
+        self.tree.update()
         self.assertFalse((self.src / 'tests').exists())
 
     def test_own_file_with_upstream_name(self) -> None:
         self.write(self.root / 'hw/pci.c', 'ours\n')
         with self.assertRaisesRegex(Failure, 'hw/pci.c.patch'):
-            self.tree()
+            self.tree.update()
 
     def test_hook_that_does_not_apply(self) -> None:
-        self.tree().assemble()
+        self.tree.update()
         self.write(self.hook(), ours.SPDX + '--- a/hw/pci.c\n+++ b/hw/pci.c\n'
                    '@@ -3,3 +3,3 @@\n line 3\n-line four\n+mine\n line 5\n')
-        with self.assertRaises(Failure) as caught:
-            self.tree().assemble()
-        said = str(caught.exception)
-        for part in ('hw/pci.c.patch', '-3,3', 'line four'):
-            self.assertIn(part, said)
-        self.assertEqual((self.src / 'hw/pci.c').read_text(), ''.join(LINES))
+        with self.assertRaisesRegex(Failure, '(?s)hw/pci.c.patch.*line 3.*four'):
+            self.tree.update()
+        self.assertEqual(self.pci(), text())
 
     def test_hook_for_no_file(self) -> None:
         self.write(self.root / 'hw/gone.c.patch', 'x\n')
         with self.assertRaisesRegex(Failure, 'hw/gone.c.patch'):
-            self.tree()
+            self.tree.update()
 
-    def test_no_fuzz(self) -> None:
-        text = patch.make(''.join(LINES).encode(),
-                          ''.join(LINES).replace('line 9\n', 'x\n').encode(),
-                          'hw/pci.c')
-        self.write(self.hook(), text.replace(' line 8', ' line eight'))
-        with self.assertRaises(Failure):
-            self.tree().assemble()
+    def test_only_what_changes_is_written(self) -> None:
+        self.tree.update()
+        old = {name: os.lstat(self.src / name).st_mtime_ns
+               for name in ('hw/pci.c', 'hw/meson.build')}
+        self.write(self.hook('hw/meson.build.patch'), '--- a/x\n+++ b/x\n'
+                   '@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n')
+        self.assertEqual(self.tree.update(), ['hw/meson.build'])
+        self.assertEqual([name for name in old if old[name] !=
+                          os.lstat(self.src / name).st_mtime_ns],
+                         ['hw/meson.build'])
 
 
 class TestRefresh(Fixture):
+    def setUp(self) -> None:
+        super().setUp()
+        self.tree.update()
+
     def test_round_trip(self) -> None:
-        self.tree().assemble()
-        self.assertEqual(refresh.refresh(self.tree()), [])
+        self.assertEqual(self.tree.refresh(), [])
         self.edit(9, 'nine\n')
-        self.assertEqual(refresh.refresh(self.tree()), ['hw/pci.c.patch'])
-        text = self.hook().read_text()
-        self.assertEqual(text.splitlines()[0] + '\n', ours.SPDX)
-        self.assertIn('\n line 8\n-line 9\n+nine\n line 10\n', text)
-        self.assertNotIn('\n line 7', text)
-        self.tree().assemble()
-        self.assertEqual(refresh.refresh(self.tree()), [])
-        self.assertEqual(self.hook().read_text(), text)
+        self.assertEqual(self.tree.refresh(), ['hw/pci.c.patch'])
+        made = self.hook().read_text()
+        self.assertEqual(made.splitlines()[0] + '\n', ours.SPDX)
+        self.assertIn('\n line 6\n line 7\n line 8\n-line 9\n+nine\n line 10\n',
+                      made)
+        self.assertNotIn('\n line 5', made)
+        self.assertEqual((self.tree.update(), self.tree.edited(),
+                          self.tree.refresh()), ([], [], []))
+        self.assertEqual(self.hook().read_text(), made)
         # The same tree comes out of the hook alone.
-        other = Tree(self.root / 'build/other/src', self.pristine, self.root)
-        other.assemble()
-        self.assertEqual((other.src / 'hw/pci.c').read_text(),
-                         (self.src / 'hw/pci.c').read_text())
-        self.assertEqual(other.status(), ([], [], []))
+        shutil.rmtree(self.tree.place)
+        self.tree.git_dir.parent.mkdir()
+        self.tree.git('update-ref', 'refs/qct/pristine', self.release('1'))
+        self.tree.update()
+        self.assertEqual(self.pci(), text((9, 'nine\n')))
 
     def test_undone_edit_removes_the_hook(self) -> None:
-        self.tree().assemble()
         self.edit(9, 'nine\n')
-        refresh.refresh(self.tree())
-        self.tree().assemble()
+        self.tree.refresh()
         self.edit(9, 'line 9\n')
-        refresh.refresh(self.tree())
+        self.tree.refresh()
         self.assertFalse(self.hook().exists())
+
+    def test_context_until_the_place_is_unique(self) -> None:
+        same = 'begin\na\nb\nc\nd\ne\nf\nend\n'
+        self.tree.git('update-ref', 'refs/qct/pristine',
+                      self.release('2', same + 'x\n' + same))
+        self.tree.update()
+        self.edit(4, 'changed\n')
+        self.tree.refresh()
+        self.assertIn('\n end\n x\n', self.hook().read_text())
 
     def test_topic_hook_comes_first(self) -> None:
         topic = 'hw/pci.c.fix.patch'
-        self.tree().assemble()
         self.edit(9, 'nine\n')
-        self.assertEqual(refresh.refresh(self.tree(), topic), [topic])
-        self.tree().assemble()
+        self.assertEqual(self.tree.refresh(topic), [topic])
         self.edit(10, 'ten\n')
-        self.assertEqual(refresh.refresh(self.tree()), ['hw/pci.c.patch'])
+        self.assertEqual(self.tree.refresh(), ['hw/pci.c.patch'])
         self.assertIn('\n nine\n-line 10\n+ten\n', self.hook().read_text())
-        self.tree().assemble()
         # A later edit can still go into the topic hook.
         self.edit(2, 'two\n')
-        refresh.refresh(self.tree(), topic)
+        self.tree.refresh(topic)
         self.assertIn('+two\n', self.hook(topic).read_text())
-        self.assertNotIn('two', self.hook().read_text())
-        before = (self.src / 'hw/pci.c').read_text()
-        self.tree().assemble()
-        self.assertEqual((self.src / 'hw/pci.c').read_text(), before)
+        self.assertNotIn('+two', self.hook().read_text())
+        before = self.pci()
+        self.assertEqual(self.tree.update(), [])
+        self.assertEqual(self.pci(), before)
+        # Not where a later hook changes the same line
+        self.edit(10, 'TEN\n')
+        with self.assertRaisesRegex(Failure, 'a later hook'):
+            self.tree.refresh(topic)
 
     def test_topic_hooks_in_order_of_commits(self) -> None:
         self.write(self.root / 'series/01-b', 'b\n\nFiles:\nhw/pci.c.b.patch\n')
         self.write(self.root / 'series/02-a', 'a\n\nFiles:\nhw/pci.c.a.patch\n')
-        for name in 'ab':
-            self.write(self.root / f'hw/pci.c.{name}.patch', 'x\n')
-        self.write(self.hook(), 'x\n')
-        self.assertEqual(
-            self.tree().hooks['hw/pci.c'],
-            ['hw/pci.c.b.patch', 'hw/pci.c.a.patch', 'hw/pci.c.patch'])
+        found = {'hw/pci.c': [f'hw/pci.c.{n}patch' for n in ('a.', 'b.', '')]}
+        self.assertEqual(ours.topics(found, self.root),
+                         [('hw/pci.c.b.patch', 'hw/pci.c'),
+                          ('hw/pci.c.a.patch', 'hw/pci.c')])
 
 
 class TestEditsAreSafe(Fixture):
     def setUp(self) -> None:
         super().setUp()
-        self.tree().assemble()
+        self.tree.update()
         self.edit(9, 'nine\n')
-        refresh.refresh(self.tree())
-        self.tree().assemble()
+        self.tree.refresh()
         self.edit(2, 'precious\n')
 
     def change_hook(self) -> None:
-        text = self.hook().read_text().replace('+nine', '+9')
-        self.hook().write_text(text)
+        self.hook().write_text(self.hook().read_text().replace('+nine', '+9'))
 
     def kept(self) -> bool:
-        return 'precious' in (self.src / 'hw/pci.c').read_text()
+        return 'precious' in self.pci()
 
     def test_assembling_again(self) -> None:
-        self.assertEqual(self.tree().assemble(), [])
+        self.assertEqual(self.tree.update(), [])
         self.assertTrue(self.kept())
 
     def test_changed_hook_is_refused(self) -> None:
         self.change_hook()
         with self.assertRaisesRegex(Failure, 'make discard'):
-            self.tree().assemble()
+            self.tree.update()
         with self.assertRaisesRegex(Failure, 'FORCE=1'):
-            refresh.refresh(self.tree())
+            self.tree.refresh()
         self.assertTrue(self.kept())
+
+    def test_hook_as_the_edit(self) -> None:
+        self.hook().write_text(self.hook().read_text()
+                               .replace('+nine', '+9'))
+        self.tree.discard()
+        self.edit(9, '9\n')
+        self.tree.update()
+        self.assertEqual(self.tree.edited(), [])
 
     def test_removed_hook_is_refused(self) -> None:
         self.hook().unlink()
         with self.assertRaisesRegex(Failure, 'make discard'):
-            self.tree().assemble()
+            self.tree.update()
         self.assertTrue(self.kept())
 
     def test_discard(self) -> None:
         self.change_hook()
-        self.assertEqual(discard.discard(self.tree()), ['hw/pci.c'])
-        self.tree().assemble()
-        text = (self.src / 'hw/pci.c').read_text()
-        self.assertIn('line 8\n9\n', text)
-        self.assertNotIn('precious', text)
+        self.assertEqual(self.tree.discard(), ['hw/pci.c'])
+        self.tree.update()
+        self.assertEqual(self.pci(), text((9, '9\n')))
 
     def test_hook_changed_without_edits(self) -> None:
-        discard.discard(self.tree())
-        self.tree().assemble()
+        self.tree.discard()
         self.change_hook()
-        self.assertEqual(refresh.refresh(self.tree()), [])
+        self.assertEqual(self.tree.refresh(), [])
         self.assertIn('+9\n', self.hook().read_text())
 
 
+class TestRebase(Fixture):
+    """A move to another release."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tree.update()
+
+    def hooked(self, *edits: Tuple[int, str]) -> None:
+        for edit in edits:
+            self.edit(*edit)
+        self.tree.refresh()
+
+    def rebase(self, version: str, pci: str = text(), **files: str) -> None:
+        self.release(version, pci, **files)
+        place = self.top / ('qemu-' + version)
+        self.tree.rebase(fetch.Source(place, str(place)))
+
+    def test_right_function(self) -> None:
+        """Where a patch of little context lands in the new one."""
+        def body(name: str) -> str:
+            return f'void {name}(void)\n{{\n    a();\n    done();\n}}\n\n'
+        old = body('one') + body('two')
+        self.tree.git('update-ref', 'refs/qct/pristine',
+                      self.release('2', old))
+        self.tree.update()
+        self.hooked((10, '    done();\n    ours();\n'))
+        made = self.hook().read_text()
+        new = body('one') + body('new') + body('two')
+        self.rebase('3', new)
+        self.tree.refresh()
+        right = new[:-3] + '    ours();\n}\n\n'
+        self.assertEqual(self.pci(), right)
+        # The hook that was made for the old release is never a guess
+        try:
+            self.assertEqual(hooks.apply(new.encode(), made, 'x', 'x'),
+                             right.encode())
+        except Failure:
+            pass
+
+    def test_there_and_back(self) -> None:
+        topic = 'hw/pci.c.fix.patch'
+        self.edit(3, 'three\n')
+        self.tree.refresh(topic)
+        self.hooked((15, 'fifteen\n'))
+        before = {name: self.hook(name).read_text()
+                  for name in (topic, 'hw/pci.c.patch')}
+        self.rebase('2', 'new\n' + text((9, 'nine\n')))
+        self.assertEqual(len(self.tree.refresh()), 2)
+        self.assertEqual(self.pci(), 'new\n' + text(
+            (3, 'three\n'), (9, 'nine\n'), (15, 'fifteen\n')))
+        self.assertIn('@@ -13,7 ', self.hook().read_text())
+        self.assertIn("'2'", (self.root / 'tools/pin.py').read_text())
+        self.assertEqual(self.tree.update(), [])
+        self.rebase('1')
+        self.tree.refresh()
+        self.assertEqual({name: self.hook(name).read_text() for name in before},
+                         before)
+        self.assertIn("'1'", (self.root / 'tools/pin.py').read_text())
+
+    def test_conflict(self) -> None:
+        topic = 'hw/pci.c.fix.patch'
+        self.edit(3, 'three\n')
+        self.tree.refresh(topic)
+        self.hooked((15, 'fifteen\n'))
+        with self.assertRaisesRegex(Failure, 'hw/pci.c'):
+            self.rebase('2', text((3, '3\n'), (15, '15\n')))
+        self.assertIn('<<<<<<<', self.pci())
+        for words in ('tree', 'markers'):
+            with self.assertRaises(Failure):
+                self.tree.update() if words == 'tree' else self.tree.refresh()
+        solved = text((3, '3, three\n'), (15, '15\n'))
+        self.write(self.src / 'hw/pci.c', solved)
+        with self.assertRaisesRegex(Failure, 'conflicts'):  # the second commit
+            self.tree.refresh()
+        self.write(self.src / 'hw/pci.c', solved.replace('15', '15, fifteen'))
+        self.tree.refresh()
+        self.assertIn('+3, three', self.hook(topic).read_text())
+        self.assertIn('+15, fifteen', self.hook().read_text())
+        self.assertEqual((self.tree.update(), self.tree.edited()), ([], []))
+
+    def test_given_up(self) -> None:
+        self.hooked((3, 'three\n'))
+        before = self.hook().read_text()
+        with self.assertRaises(Failure):
+            self.rebase('2', text((3, '3\n')))
+        self.tree.discard()
+        self.assertEqual((self.tree.update(), self.pci()),
+                         ([], text((3, 'three\n'))))
+        self.assertEqual(self.hook().read_text(), before)
+
+    def test_change_that_upstream_has_made(self) -> None:
+        self.edit(3, 'three\n')
+        self.tree.refresh('hw/pci.c.fix.patch')
+        self.hooked((15, 'fifteen\n'))
+        self.rebase('2', text((3, 'three\n')))
+        self.tree.refresh()
+        self.assertFalse(self.hook('hw/pci.c.fix.patch').exists())
+        self.assertTrue(self.hook().exists())
+
+    def test_moved_file(self) -> None:
+        self.hooked((3, 'three\n'))
+        place = self.top / 'qemu-2'
+        self.release('2', '', **{'hw/bus.c': text()})
+        (place / 'hw/pci.c').unlink()
+        self.tree.git('update-ref', '-d', 'refs/qct/releases/'
+                      + hashlib.sha1(str(place).encode()).hexdigest())
+        self.tree.rebase(fetch.Source(place, str(place)))
+        self.tree.refresh()
+        self.assertFalse(self.hook().exists())
+        self.assertIn('+three', self.hook('hw/bus.c.patch').read_text())
+
+    def test_edits_are_not_lost(self) -> None:
+        self.edit(3, 'precious\n')
+        with self.assertRaisesRegex(Failure, 'edits'):
+            self.rebase('2')
+        self.assertIn('precious', self.pci())
+
+
 class TestFetch(Fixture):
-    def test_wrong_checksum(self) -> None:
-        name = fetch.pin.DEBIAN_TARBALL
-        self.write(self.root / name, 'not a tarball')
-        with mock.patch.dict(os.environ, {'QEMU_SRC': str(self.root / name)}):
-            os.environ.pop('QEMU_SRC_SHA256', None)
-            with self.assertRaisesRegex(Failure, 'wrong checksum'):
-                fetch.from_user()
+    def setUp(self) -> None:
+        super().setUp()
+        self.cache = self.top / 'cache'
+        self.name, self.found = 'qemu_1+ds.orig.tar.xz', 'a tarball'
+        digest = hashlib.sha256(self.found.encode()).hexdigest()
+        for patch in (
+                mock.patch.object(fetch, 'CACHE', self.cache),
+                mock.patch.object(fetch.debian, 'mirror', lambda: 'mirror:'),
+                mock.patch.dict(fetch.pin.SHA256, {self.name: digest}),
+                mock.patch.object(fetch, 'download', self.download),
+                mock.patch.dict(os.environ)):
+            patch.start()
+            self.addCleanup(patch.stop)
+        for name in ('QEMU_SRC', 'QEMU_SRC_SHA256', 'QEMU_DIST'):
+            os.environ.pop(name, None)
+        self.asked: List[str] = []
+        self.served: Dict[str, str] = {}
 
-    def test_unknown_tarball_needs_a_sum(self) -> None:
-        path = self.root / 'qemu-other.tar.xz'
-        self.write(path, 'not a tarball')
-        found = fetch.sha256(path)
-        with mock.patch.dict(os.environ, {'QEMU_SRC': str(path)}):
-            os.environ.pop('QEMU_SRC_SHA256', None)
-            with self.assertRaisesRegex(Failure, 'QEMU_SRC_SHA256=' + found):
-                fetch.from_user()
-            os.environ['QEMU_SRC_SHA256'] = found
-            self.assertEqual(fetch.from_user().path, path.resolve())
+    def download(self, url: str, target: Path) -> None:
+        self.asked.append(url)
+        for part, words in self.served.items():
+            if part in url:
+                self.write(target, words)
+                return
+        raise Failure(f'{url}: not found')
 
-    def test_directory_of_another_release(self) -> None:
-        self.write(self.pristine / 'VERSION', '9.0.0\n')
-        with mock.patch.dict(os.environ, {'QEMU_SRC': str(self.pristine)}):
-            with self.assertRaisesRegex(Failure, '9.0.0'):
-                fetch.from_user()
+    def test_order_of_places(self) -> None:
+        with self.assertRaises(Failure) as caught:
+            fetch.obtain([self.name, 'qemu-1.tar.xz'])
+        said = str(caught.exception)
+        places = ['QEMU_DIST', 'pool', 'snapshot', 'release site',
+                  'QEMU_SRC=FILE']
+        self.assertEqual(sorted(places, key=said.index), places)
+        self.served = {'/mr/': '{"fileinfo": {"abc": [{"name": "%s"}]}}'
+                       % self.name, '/file/abc': self.found}
+        self.assertEqual(fetch.obtain([self.name]).read_text(), self.found)
+        self.asked.clear()
+        self.assertEqual(fetch.obtain([self.name]).read_text(), self.found)
+        self.assertEqual(self.asked, [])
+        (self.cache / self.name).unlink()
+        os.environ['QEMU_DIST'] = str(self.top)
+        self.write(self.top / self.name, self.found)
+        fetch.obtain([self.name])
+        self.assertEqual(self.asked, [])
+
+    def test_pool_by_path(self) -> None:
+        self.served = {'mirror:/pool/main/q/qemu/qemu_1%2Bds': self.found}
+        self.assertEqual(fetch.obtain([self.name]), self.cache / self.name)
+
+    def test_wrong_sum(self) -> None:
+        self.served = {'pool': 'something else'}
+        with self.assertRaisesRegex(Failure, 'wrong checksum'):
+            fetch.obtain([self.name])
+        self.assertEqual(list(self.cache.glob('q*')), [])
+        self.write(self.root / self.name, 'something else')
+        os.environ['QEMU_SRC'] = str(self.root / self.name)
+        with self.assertRaisesRegex(Failure, 'wrong checksum'):
+            fetch.from_user()
+
+    def test_unknown_is_the_users_affair(self) -> None:
+        with self.assertRaisesRegex(Failure, 'no checksum of .* is pinned'):
+            fetch.find('9.9.9')
+        self.assertEqual(self.asked, [])
+        path = self.root / 'qemu-9.9.9.tar.xz'
+        self.write(path, 'x')
+        self.write(self.root / 'dir/VERSION', '9.9.8\n')
+        for value, version in ((path, '9.9.9'), (self.root / 'dir', '9.9.8')):
+            os.environ['QEMU_SRC'] = str(value)
+            with mock.patch.object(fetch, 'say') as said:
+                self.assertEqual(fetch.find().path, value.resolve())
+            self.assertIn(f'QEMU_SRC is QEMU {version}', str(said.mock_calls))
 
 
 class TestSeries(Fixture):
@@ -254,19 +481,17 @@ class TestSeries(Fixture):
 
     def setUp(self) -> None:
         super().setUp()
-        self.tree().assemble()
+        self.tree.update()
         self.edit(9, 'nine\n')
-        refresh.refresh(self.tree(), 'hw/pci.c.fix.patch')
-        self.tree().assemble()
+        self.tree.refresh('hw/pci.c.fix.patch')
         self.edit(10, 'ten\n')
-        refresh.refresh(self.tree())
+        self.tree.refresh()
         self.entry('01-fix', 'hw/pci.c.fix.patch')
         self.entry('02-new', 'hw/new.c', 'hw/pci.c.patch')
         self.write(self.root / 'series/cover-letter', '# x\nhw: all\n\nIt is.\n')
 
     def series(self) -> series.Series:
-        return series.Series(self.pristine, self.root / 'build/series',
-                             self.root)
+        return series.Series(self.tree, self.root / 'build/series')
 
     def test_complete(self) -> None:
         self.assertEqual(self.series().complaints(), [])
@@ -324,7 +549,7 @@ class TestMessages(Fixture):
         self.write(self.root / 'hw/new.c', '#define WHY "for " \\\n  "a reason"\n'
                    'error_setg(errp, VFIO_MSG_PREFIX "no %s " WHY " at 0x%"\n'
                    '           PRIx64 " (x)", f("y"), z);\n')
-        self.write(self.hook(), '--- a/x\n+++ b/x\n error_setg(e, "theirs");\n'
+        self.write(self.root / 'hw/pci.c.patch', '--- a/x\n+++ b/x\n error_setg(e, "theirs");\n'
                    '+error_report("ours");\n')
         self.assertEqual([messages.plain(m.text)
                           for m in messages.messages(self.root)],

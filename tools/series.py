@@ -14,14 +14,13 @@ import subprocess
 from pathlib import Path
 from typing import Callable, List
 
+import hooks
 import ninja
 import ours
-import patch
 import runtests
 import tap
-import tree as tree_tool
-from common import (BUILD, Clock, Failure, PRISTINE, RESULTS, ROOT, lock,
-                    main, say)
+from common import BUILD, Clock, Failure, RESULTS, lock, main, say
+from tree import Tree, assembled
 
 PLACE = BUILD / 'series'
 
@@ -37,15 +36,13 @@ QTEST_PATH = '/x86_64/vfio-cxl/v5/iommufd'
 class Series:
     """The commits, and a git repository in which they are made."""
 
-    def __init__(self, pristine: Path, place: Path = PLACE,
-                 root: Path = ROOT) -> None:
-        self.pristine, self.place, self.root = pristine, place, root
+    def __init__(self, tree: Tree, place: Path = PLACE) -> None:
+        self.tree, self.place, self.root = tree, place, tree.root
         self.src = place / 'src'
-        # Not in src: QEMU's configure builds otherwise where it sees .git,
-        # and ccache would find nothing.
-        self.git_dir = place / 'git'
+        self.git_dir = place / 'git'    # not in src, as Tree's
+        root = self.root
         self.names = ours.files(root)
-        self.hooks = ours.hooks(self.names, pristine, root)
+        self.hooks = ours.hooks(self.names, tree.modes(tree.base))
         self.commits = ours.commits(root)
 
     # -- the lists
@@ -96,27 +93,18 @@ class Series:
 
     def start(self) -> None:
         """A repository whose one commit is the pristine release."""
-        known = self.place / 'identity'
-        wanted = (PRISTINE / 'identity').read_text() \
-            if self.pristine == PRISTINE / 'src' else ''
-        if not self.git_dir.is_dir() or not known.exists() \
-                or known.read_text() != wanted:
-            say('putting the pristine release into a git repository '
-                '(10 to 20 s)')
-            known.unlink(missing_ok=True)
+        objects = self.git_dir / 'objects/info/alternates'
+        if not objects.exists():
             shutil.rmtree(self.src, ignore_errors=True)
             shutil.rmtree(self.git_dir, ignore_errors=True)
-            self.place.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(self.pristine, self.src, symlinks=True)
-            name, email = self.identity()
+            self.src.mkdir(parents=True)
             self.git('init', '-q')
-            self.git('config', 'user.name', name)
-            self.git('config', 'user.email', email)
             self.git('config', 'gc.auto', '0')
-            self.git('add', '--all', '--force')
-            self.git('commit', '-q', '-m', 'pristine')
-            self.git('tag', 'pristine')
-            known.write_text(wanted)
+            objects.write_text(f'{self.tree.git_dir}/objects\n')
+        name, email = self.identity()
+        self.git('config', 'user.name', name)
+        self.git('config', 'user.email', email)
+        self.git('tag', '-f', 'pristine', self.tree.base)
         self.git('checkout', '-q', '--force', '--detach', 'pristine')
         self.git('clean', '-q', '-d', '-x', '--force')
 
@@ -127,12 +115,13 @@ class Series:
                 target = self.src / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(self.root / name, target)
-        for target, hooks in self.hooks.items():
-            for hook in hooks:
+        for target, names in self.hooks.items():
+            for hook in names:
                 if commit.has(hook):
                     path = self.src / target
-                    path.write_bytes(patch.apply(
-                        path.read_bytes(), self.root / hook, target))
+                    path.write_bytes(hooks.apply(
+                        path.read_bytes(), (self.root / hook).read_text(
+                            encoding='utf-8'), hook, target))
 
     def make(self, commit: ours.Commit) -> str:
         """Make one commit; returns its id."""
@@ -152,13 +141,10 @@ class Series:
                 if (not made.exists()
                         or made.read_bytes() != (self.root / name).read_bytes()):
                     found.append(name)
-        for target, hooks in self.hooks.items():
-            want = (self.pristine / target).read_bytes()
-            for hook in hooks:
-                want = patch.apply(want, self.root / hook, target)
-            if (self.src / target).read_bytes() != want:
-                found.append(target)
-        return found
+        changed = self.git('diff', '--name-only', '--no-renames', 'HEAD',
+                           self.tree.make(self.tree.from_hooks()))
+        return found + [name for name in changed.splitlines()
+                        if name not in self.names]
 
     def mail(self, version: int) -> List[Path]:
         """Write the commits as mailable patches, with the cover letter."""
@@ -275,7 +261,7 @@ def run() -> int:
     parser.add_argument('-v', type=int, default=int(os.environ.get('V') or 1))
     options = parser.parse_args()
     with lock(PLACE):
-        series = Series(tree_tool.pristine())
+        series = Series(assembled())
         if options.action == 'check':
             cases = check(series)
             results = RESULTS / 'series.tap'
