@@ -9,14 +9,15 @@ The test programs are those of the ordinary build.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import List
 
 import build as ordinary
+import mesontest
 import ninja
-import runtests
 import tap
 import tree
 from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
@@ -64,15 +65,11 @@ def settings() -> dict:
     }
 
 
-def tests() -> List[runtests.Test]:
-    env = {'QTEST_QEMU_BINARY': str(OBJ / 'qemu-system-x86_64'), **settings()}
-    modes = [word for path in MODES + OTHERS
-             for word in ('-p', f'/x86_64/vfio-cxl/{path}')]
-    modes += [word for mode in MODES for name in LONG
-              for word in ('-s', f'/x86_64/vfio-cxl/{mode}/{name}')]
-    return [test._replace(command=[*test.command, *modes],
-                          environment={**test.environment, **env})
-            for test in runtests.find(QEMU / 'obj', TESTS)]
+def arguments() -> List[str]:
+    chosen = [word for path in MODES + OTHERS
+              for word in ('-p', f'/x86_64/vfio-cxl/{path}')]
+    return chosen + [word for mode in MODES for name in LONG
+                     for word in ('-s', f'/x86_64/vfio-cxl/{mode}/{name}')]
 
 
 def run() -> int:
@@ -85,7 +82,12 @@ def run() -> int:
             tap.append(results, [case for case in cases
                                  if case.result != 'skip'])
 
-    cases = runtests.run(tests(), RESULTS / 'asan', 'asan ', keep=keep)
+    # In front of the test, since its own environment names the other QEMU
+    wrapper = shlex.join(
+        ['env', f'QTEST_QEMU_BINARY={OBJ / "qemu-system-x86_64"}',
+         *(f'{name}={value}' for name, value in settings().items())])
+    cases = mesontest.run(QEMU / 'obj', TESTS, RESULTS / 'asan', arguments(),
+                          wrapper, keep)
     return int(any(case.result == 'not ok' for some in cases.values()
                    for case in some))
 

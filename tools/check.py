@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 import build
-import runtests
+import mesontest
 import tap
 from common import Clock, Failure, QEMU, RESULTS, ROOT, environment, main, say
 
@@ -55,10 +55,9 @@ def check_tools(results: Path) -> None:
     tap.append(results, recorder.cases)
 
 
-def run_meson_tests(patterns: List[str], results: Path) -> None:
-    tests = runtests.find(QEMU / 'obj', patterns)
-    runtests.run(tests, RESULTS / results.stem,
-                 keep=lambda cases: tap.append(results, cases))
+def run_meson_tests(names: List[str], results: Path) -> None:
+    mesontest.run(QEMU / 'obj', names, RESULTS / results.stem,
+                  keep=lambda cases: tap.append(results, cases))
 
 
 def check_unit(results: Path) -> None:

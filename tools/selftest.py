@@ -2,6 +2,7 @@
 """Tests of the tools themselves, on a tiny QEMU of four files."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -15,10 +16,9 @@ import check
 import dmamaps
 import fetch
 import hooks
-import messages
 import machines
+import mesontest
 import ours
-import runtests
 import series
 import tap
 import tree
@@ -536,60 +536,16 @@ class TestSeries(Fixture):
             made.make(made.commits[0])
 
 
-class TestMessages(Fixture):
-    """The table of messages and the code, which say the same."""
-
-    def table(self, *rows: str) -> None:
-        self.write(self.root / messages.TABLE,
-                   '.. list-table::\n\n  * - Message\n    - Cause\n    - Remedy\n'
-                   + ''.join(f'  * - ``{row}``\n    - a\n    - b\n'
-                             for row in rows))
-
-    def test_found(self) -> None:
-        self.write(self.root / 'hw/new.c', '#define WHY "for " \\\n  "a reason"\n'
-                   'error_setg(errp, VFIO_MSG_PREFIX "no %s " WHY " at 0x%"\n'
-                   '           PRIx64 " (x)", f("y"), z);\n')
-        self.write(self.root / 'hw/pci.c.patch', '--- a/x\n+++ b/x\n error_setg(e, "theirs");\n'
-                   '+error_report("ours");\n')
-        self.assertEqual([messages.plain(m.text)
-                          for m in messages.messages(self.root)],
-                         ['no ... for a reason at 0x... (x)', 'ours'])
-
-    def test_both_ways(self) -> None:
-        self.write(self.root / 'hw/new.c', 'warn_report("new one");\n')
-        self.table('old one')
-        said = messages.missing(self.root)
-        self.assertEqual(len(said), 2)
-        self.assertIn('"new one"', said[0])
-        self.assertIn('"old one"', said[1])
-        self.table('new one')
-        self.assertEqual(messages.missing(self.root), [])
-        self.assertEqual(messages.untested(self.root), ['new one'])
-
-    def test_table_of_this_repository(self) -> None:
-        self.assertEqual(messages.missing(), [])
-
-    def test_each_is_provoked(self) -> None:
-        self.assertEqual(messages.untested(), [])
-
-    def test_reasons_are_for_messages(self) -> None:
-        shown = {row.text for row in messages.table()}
-        self.assertEqual(set(messages.UNTESTED) - shown, set())
-
-
 class TestResults(Fixture):
-    def run_script(self, text: str, timeout: int = 10) -> list:
-        script = self.root / 'script'
-        self.write(script, '#!/bin/sh\n' + text)
-        script.chmod(0o755)
-        return runtests.run_one(
-            runtests.Test('t', [str(script)], {}, self.root, timeout, True),
-            self.root / 'build')
+    def read(self, result: str, *lines: str) -> List[tap.Case]:
+        self.write(self.root / 'log.json', json.dumps(
+            {'name': 'qemu:unit / t', 'result': result,
+             'stdout': '\n'.join(lines)}))
+        return mesontest.read(self.root / 'log.json')['t']
 
     def test_cases_are_counted(self) -> None:
-        cases = self.run_script(
-            'echo 1..3; echo ok 1 /a; echo "not ok 2 - /b"; '
-            'echo "ok 3 /c # SKIP no such device"; exit 1\n')
+        cases = self.read('FAIL', '1..3', 'ok 1 /a', 'not ok 2 - /b',
+                          'ok 3 /c # SKIP no such device')
         self.assertEqual([c.result for c in cases], ['ok', 'not ok', 'skip'])
         self.assertEqual(cases[0].name, 't /a')
         results = self.root / 'build/x.tap'
@@ -598,13 +554,10 @@ class TestResults(Fixture):
                          ['ok', 'not ok', 'skip'])
 
     def test_crash_hang_and_early_end_are_failures(self) -> None:
-        for script, said in (('echo ok 1 /a; kill -SEGV $$', 'signal 11'),
-                             ('echo ok 1 /a; sleep 60', 'no end after 1 s'),
-                             ('echo 1..2; echo ok 1 /a', '1 planned cases'),
-                             ('exit 3', 'status 3')):
-            last = self.run_script(script + '\n', 1)[-1]
+        for result in ('ERROR', 'TIMEOUT', 'FAIL', 'INTERRUPT'):
+            last = self.read(result, 'ok 1 /a')[-1]
             self.assertEqual(last.result, 'not ok')
-            self.assertIn(said, last.remark)
+            self.assertIn(f'{result} after t /a', last.remark)
 
     def test_comparison(self) -> None:
         case = tap.Case

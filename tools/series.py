@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Callable, List
 
 import hooks
+import mesontest
 import ninja
 import ours
-import runtests
 import tap
 from common import BUILD, Clock, Failure, RESULTS, lock, main, say
 from tree import Tree, assembled
@@ -209,11 +209,10 @@ def case(cases: List[tap.Case], name: str, test: Callable[[], str]) -> bool:
 
 def failures(obj: Path, logs: Path, has_qtests: bool) -> str:
     """Run the tests of a step; '' or which did not pass."""
-    tests = runtests.find(obj, TESTS)
+    results = mesontest.run(obj, TESTS, logs)
     if has_qtests:
-        tests += [test._replace(command=[*test.command, '-p', QTEST_PATH])
-                  for test in runtests.find(obj, QTESTS)]
-    results = runtests.run(tests, logs, f'{logs.name} ')
+        results.update(mesontest.run(obj, QTESTS, logs / 'qtest',
+                                     ['-p', QTEST_PATH]))
     return '\n'.join(f'{c.name}: {c.remark}' for cases in results.values()
                      for c in cases if c.result == 'not ok')
 

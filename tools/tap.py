@@ -7,7 +7,6 @@ from typing import Iterable, List, NamedTuple
 
 LINE = re.compile(r'^\s*(not ok|ok)\b(?:\s+\d+)?(?:\s+-)?\s*([^#]*?)\s*'
                   r'(?:#\s*(SKIP|TODO)\b\s*(.*))?$', re.IGNORECASE)
-PLAN = re.compile(r'^1\.\.(\d+)')
 
 
 class Case(NamedTuple):
@@ -29,15 +28,6 @@ def parse(text: str) -> List[Case]:
             result = 'skip'
         cases.append(Case(result, name, remark or ''))
     return cases
-
-
-def planned(text: str) -> int:
-    """How many cases the plan line promises; -1 without a plan."""
-    for line in text.splitlines():
-        match = PLAN.match(line)
-        if match:
-            return int(match.group(1))
-    return -1
 
 
 def append(path: Path, cases: Iterable[Case]) -> None:

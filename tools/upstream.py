@@ -11,13 +11,12 @@ from typing import Dict, List, Optional
 import build
 import dmamaps
 import machines
+import mesontest
 import ninja
-import runtests
 import tap
 import tree
 from common import Failure, PRISTINE, QEMU, RESULTS, lock, main, say
-
-Cases = Dict[str, List[tap.Case]]
+from mesontest import Cases
 
 # Programs run as a whole, for both targets.
 WHOLE = ['cxl-test', 'qmp-cmd-test', 'device-introspect-test']
@@ -33,24 +32,24 @@ BIOS_TABLES = {
 }
 
 
-def tests(obj: Path) -> List[runtests.Test]:
-    """The tests to run in a build; each bios-tables case one of its own."""
-    found = runtests.find(obj, [f'qtest-*/{name}' for name in WHOLE])
-    for arch, cases in BIOS_TABLES.items():
-        program, = runtests.find(obj, [f'qtest-{arch}/bios-tables-test'])
-        for case in cases:
-            found.append(program._replace(
-                name=f'{program.name}/{case}', timeout=300,
-                command=program.command + ['-p', f'/{arch}/acpi/{case}']))
-    return [test._replace(timeout=min(test.timeout, 400)) for test in found]
+TARGETS = [f'tests/qtest/{name}' for name in WHOLE + ['bios-tables-test']]
+
+
+def run_tests(obj: Path, logs: Path) -> Cases:
+    """The programs as a whole, then the cases, those of one target each."""
+    results = mesontest.run(obj, [f'qtest-*/{name}' for name in WHOLE],
+                            logs / 'whole')
+    return {**results, **mesontest.run(
+        obj, ['qtest-*/bios-tables-test'], logs / 'bios-tables',
+        [word for arch, cases in BIOS_TABLES.items() for case in cases
+         for word in ('-p', f'/{arch}/acpi/{case}')])}
 
 
 def build_pristine() -> Path:
     source, obj = tree.pristine(), PRISTINE / 'obj'
     with lock(obj):
         ninja.configure(source, obj)
-        ninja.build(source, obj, ninja.EMULATORS
-                    + runtests.targets(tests(obj)))
+        ninja.build(source, obj, ninja.EMULATORS + TARGETS)
     return obj
 
 
@@ -59,7 +58,7 @@ def pristine_key(obj: Path) -> str:
     files = [obj / name for name in ninja.EMULATORS]
     files += sorted((obj / 'qemu-bundle/usr/local/share/qemu').glob('*.bin'))
     stamps = [f'{file.name} {file.stat().st_mtime_ns}' for file in files]
-    return '\n'.join(stamps + [str(test.command) for test in tests(obj)])
+    return '\n'.join(stamps + TARGETS + [str(BIOS_TABLES)])
 
 
 def recall(obj: Path) -> Optional[Cases]:
@@ -77,14 +76,6 @@ def recall(obj: Path) -> Optional[Cases]:
 def remember(obj: Path, results: Cases) -> None:
     (obj / 'upstream-results.json').write_text(json.dumps(
         {'key': pristine_key(obj), 'results': results}))
-
-
-def side(results: Cases, name: str) -> Cases:
-    """The results of one of the two trees, under upstream's names."""
-    start = name + '/'
-    return {test[len(start):]: [case._replace(name=case.name[len(start):])
-                                for case in cases]
-            for test, cases in results.items() if test.startswith(start)}
 
 
 def compare(before: Cases, after: Cases) -> List[tap.Case]:
@@ -132,17 +123,12 @@ def run() -> int:
     say('building upstream\'s tests in the pristine tree')
     pristine = build_pristine()
     say('building them in ours')
-    build.build(tuple(runtests.targets(tests(QEMU / 'obj'))))
+    build.build(tuple(TARGETS))
     before = recall(pristine)
-    pending = [t._replace(name='ours/' + t.name) for t in tests(QEMU / 'obj')]
     if before is None:
-        pending += [t._replace(name='pristine/' + t.name)
-                    for t in tests(pristine)]
-    done = runtests.run(pending, RESULTS / 'upstream', 'upstream ')
-    if before is None:
-        before = side(done, 'pristine')
+        before = run_tests(pristine, RESULTS / 'upstream/pristine')
         remember(pristine, before)
-    after = side(done, 'ours')
+    after = run_tests(QEMU / 'obj', RESULTS / 'upstream/ours')
     compared = compare(before, after)
     if not compared:
         raise Failure('upstream\'s tests gave no result at all; logs: '

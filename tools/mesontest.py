@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run tests of a build by `meson test`, and take over their cases."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Dict, List, Sequence
+
+import tap
+from common import environment, jobs, say
+
+Cases = Dict[str, List[tap.Case]]
+
+
+def read(log: Path) -> Cases:
+    """The cases in meson's log, which has a line for each test that ended."""
+    results: Cases = {}
+    lines = log.read_text(encoding='utf-8').splitlines() if log.exists() else []
+    for entry in map(json.loads, lines):
+        name = entry['name'].rpartition(' / ')[2]
+        remark = f'log: {log.with_suffix(".txt")}'
+        cases = [tap.Case(case.result, f'{name} {case.name}', case.remark
+                          or (remark if case.result == 'not ok' else ''))
+                 for case in tap.parse(entry['stdout'])]
+        if entry['result'] not in ('OK', 'SKIP') \
+                and not any(case.result == 'not ok' for case in cases):
+            after = f' after {cases[-1].name}' if cases else ''
+            cases.append(tap.Case('not ok', f'{name} runs to its end',
+                                  f'{entry["result"]}{after}; {remark}'))
+        results[name] = cases
+    return results
+
+
+def run(obj: Path, names: Sequence[str], logs: Path,
+        arguments: Sequence[str] = (), wrapper: str = '',
+        keep: Callable[[List[tap.Case]], None] = lambda cases: None) -> Cases:
+    """Run the tests of these names, which may have wildcards, with arguments.
+
+    What has ended when this program is told to end is kept, too.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    made = obj / 'meson-logs'
+    for old in made.glob('qct*'):
+        old.unlink()
+    command = [str(obj / 'pyvenv/bin/meson'), 'test', '-C', str(obj),
+               '--no-rebuild', '--num-processes', jobs(), '--logbase', 'qct',
+               *(f'--test-args={word}' for word in arguments)]
+    if wrapper:
+        command.append('--wrapper=' + wrapper)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    with subprocess.Popen([*command, *names], env=environment(),
+                          stdin=subprocess.DEVNULL, stdout=sys.stderr
+                          ) as process:
+        try:
+            process.wait()
+        finally:
+            process.terminate()
+            process.wait()
+            for log in made.glob('qct*'):
+                shutil.copy(log, logs / re.sub('^qct[^.]*', 'testlog',
+                                               log.name))
+            results = read(logs / 'testlog.json')
+            for cases in results.values():
+                keep(cases)
+                for case in cases:
+                    if case.result == 'not ok':
+                        say(f'    FAILED {case.name}: {case.remark}')
+    if not results:
+        results['none'] = [tap.Case('not ok', 'tests of the names '
+                                    + ' '.join(names), 'none ran')]
+        keep(results['none'])
+    return results
