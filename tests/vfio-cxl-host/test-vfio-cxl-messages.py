@@ -1,102 +1,151 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-What QEMU says of a kernel whose description of a device it cannot use.
+What QEMU says of a device that it cannot use with CXL.
 
-docs/system/devices/cxl-vfio-messages.rst.inc explains these messages. The
-environment names what is tested: VFIO_SIM and QEMU_X86_64.
+The environment names what is tested: VFIO_SIM, QEMU_X86_64, and
+VFIO_CXL_MESSAGES, the page that explains the messages. It has a table for each
+way in which the values of x-cxl differ. Each case must give, with each value,
+what the table with its message says, and each message must be one of a case's.
 """
 
 import os
+import re
 import subprocess
 import sys
+from typing import Dict, List, Tuple
 
 SIM = os.environ.get('VFIO_SIM', '')
 QEMU = os.environ.get('QEMU_X86_64', '')
+PAGE = os.environ.get('VFIO_CXL_MESSAGES', '')
 
-# What vfio-sim is told -> what QEMU says with x-cxl=on
+# Title of the table -> value of x-cxl -> does QEMU refuse the device, and what
+# comes before the message ('-': there is none)
+TABLES: Dict[str, Dict[str, Tuple[bool, str]]] = {
+    'Only ``x-cxl=on`` is refused':
+        {'on': (True, 'x-cxl=on: '), 'auto': (False, '-'), 'off': (False, '-')},
+    'Plain PCI, or refused with ``x-cxl=on``':
+        {'on': (True, 'x-cxl=on: '),
+         'auto': (False, 'CXL device used as plain PCI: '),
+         'off': (False, '-')},
+    'Refused except with ``x-cxl=off``':
+        {'on': (True, 'CXL: '), 'auto': (True, 'CXL: '), 'off': (False, '-')},
+    'Refused with each value of ``x-cxl``':
+        {mode: (True, '(?:x-cxl=on: )?') for mode in ('on', 'auto', 'off')},
+}
+
+# The generation of the kernel, and what vfio-sim is told
 CASES = [
-    ('v2-reset', '--mangle=memory-fails', 'cannot get info of CXL region 9'),
-    ('v2-reset', '--mangle=v2-memory-out', 'CXL region 99 of 11 regions'),
-    ('v2-reset', '--mangle=registers-no-caps',
-     'region 10 is not of the CXL type 2'),
-    ('v2-reset', '--mangle=memory-size-0',
-     'device memory of 0x0 bytes is not a multiple of 256 MiB'),
-    ('v2-reset', '--mangle=registers-size-large',
-     'component registers of 0x20000 bytes'),
-    ('v2-reset', '--mangle=registers-size-0',
-     'cannot read component register 0x1000'),
-    ('v2-reset', '--mangle=array-zero',
-     'no CXL capability array (0x00000000)'),
-    ('v2-reset', '--mangle=hdm-missing',
-     'no HDM Decoder Capability among 3'),
-    ('v4', '--mangle=geometry-offset-unaligned',
-     'HDM decoders at 0x1200, the kernel says 0x1201'),
-    ('v2-reset', '--mangle=hdm-ones',
-     '0 HDM decoders; this kernel offers 1 to 10'),
-    ('v2-reset', '--mangle=hdm-count-2',
-     '2 HDM decoders do not fit the component registers'),
-    ('v2-reset', '--mangle=hdm-interleaved', 'the host interleaves its memory'),
-    ('v2-reset', '--mangle=memory-size-other',
-     'the decoder maps 0x10000000 bytes, the region has 0x20000000'),
-    ('v2-reset', '--mangle=dvsec-missing', 'it has no CXL Device DVSEC'),
-    ('v2-reset', '--mangle=dvsec-no-mem',
-     'its CXL Device DVSEC says that it has no CXL.mem'),
-    ('v2-reset', '--mangle=v2-bar-2', 'component registers at BAR 2 + 0x30000,'
-     ' where the Register Locator has none'),
-    ('v2-reset', '--mangle=bar-size-0',
-     'component registers at 0x30000 do not fit BAR 0'),
-    ('v4', '--mangle=geometry-offset-block',
-     'BAR 0 cannot be mapped at 0x0, 0x31000 bytes'),
-    ('v2-reset', '--mangle=device-cap-unaligned', 'the kernel describes the '
-     'CXL device in a form that is not known (capability 6, 13 bytes)'),
-    ('v4', '--mangle=geometry-bar-2', 'HDM decoders at BAR 2 + 0x31200, where '
-     'the Register Locator has no component registers'),
-    ('v2-reset', '--mangle=device-no-caps-flag',
-     'region 10 does not say where in a BAR its registers are'),
-    ('v2-reset', '--mangle=v2-same-index',
-     'memory and registers are the same region'),
-]
-# The same with x-cxl=off: what cannot be hidden from the guest
-OFF = [
-    ('v2-reset', '--mangle=dvsec-short', 'CXL DVSEC at 0x150 has 16 bytes'),
-    ('v2-reset', '--mangle=dvsec-twice', 'second CXL Device DVSEC at 0x'),
-    ('v2-reset', '--fault=0000:c1:00.0 pread-config errno=5 skip=3',
-     'extended capability at 0x150'),
+    ('v2-reset', '--mangle=memory-fails'),
+    ('v2-reset', '--mangle=v2-memory-out'),
+    ('v2-reset', '--mangle=registers-no-caps'),
+    ('v2-reset', '--mangle=memory-size-0'),
+    ('v2-reset', '--mangle=registers-size-large'),
+    ('v2-reset', '--mangle=registers-size-0'),
+    ('v2-reset', '--mangle=array-zero'),
+    ('v2-reset', '--mangle=hdm-missing'),
+    ('v4', '--mangle=geometry-offset-unaligned'),
+    ('v2-reset', '--mangle=hdm-ones'),
+    ('v2-reset', '--mangle=hdm-count-2'),
+    ('v2-reset', '--mangle=hdm-interleaved'),
+    ('v2-reset', '--mangle=memory-size-other'),
+    ('v2-reset', '--mangle=dvsec-missing'),
+    ('v2-reset', '--mangle=dvsec-no-mem'),
+    ('v2-reset', '--mangle=v2-bar-2'),
+    ('v2-reset', '--mangle=bar-size-0'),
+    ('v4', '--mangle=geometry-offset-block'),
+    ('v2-reset', '--mangle=device-cap-unaligned'),
+    ('v4', '--mangle=geometry-bar-2'),
+    ('v2-reset', '--mangle=device-no-caps-flag'),
+    ('v2-reset', '--mangle=v2-same-index'),
+    ('v2-reset', '--mangle=dvsec-short'),
+    ('v2-reset', '--mangle=dvsec-twice'),
+    ('v2-reset', '--fault=0000:c1:00.0 pread-config errno=5 skip=3'),
+    ('none', '--memory=256M'),
+    ('v2-reset', '--mangle=hdm-uncommitted'),
+    ('v2-nommap', '--memory=256M'),
+    ('v5', 'bus=pcie.0'),
+    ('v5', 'x-no-mmap=on'),
 ]
 
 
-def say(kernel: str, option: str, mode: str) -> \
-        'subprocess.CompletedProcess[str]':
-    """QEMU with the device."""
-    return subprocess.run(
+def tables() -> Dict[str, List[str]]:
+    """Title -> messages, as regular expressions."""
+    with open(PAGE, encoding='utf-8') as page:
+        sections = re.split(r'\n(.+)\n~+\n', page.read())
+    return {title: ['.+'.join(re.escape(part) for part in
+                              re.sub(r'\s+', ' ', row).split('...'))
+                    for row in re.findall(r'^  \* - ``(.*?)``$', body,
+                                          re.MULTILINE | re.DOTALL)]
+            for title, body in zip(sections[1::2], sections[2::2])}
+
+
+def start(kernel: str, option: str, mode: str) -> Tuple[int, List[str]]:
+    """QEMU with the device: its status, and what it says about the device."""
+    device = {'host': '0000:c1:00.0', 'bus': 'rp0', 'x-cxl': mode}
+    if not option.startswith('-'):
+        device.update([option.split('=')])
+        option = '--memory=256M'
+    done = subprocess.run(
         ['timeout', '30', SIM, f'--kernel={kernel}', option, '--', QEMU,
          '-M', 'q35,cxl=on', '-accel', 'qtest', '-m', '128M', '-nodefaults',
-         '-display', 'none', '-qtest', 'stdio',
+         '-display', 'none', '-monitor', 'stdio',
          '-device', 'pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=12',
          '-device', 'cxl-rp,id=rp0,bus=cxl.0,chassis=0,slot=0',
-         '-device', f'vfio-pci,host=0000:c1:00.0,bus=rp0,x-cxl={mode}'],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.STDOUT, timeout=60, check=False)
+         '-device', ','.join(['vfio-pci', *(f'{key}={value}' for key, value
+                                            in device.items())])],
+        input='quit\n', stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=60, check=False)
+    return done.returncode, re.findall(r'vfio 0000:c1:00.0: (.*)', done.stdout)
+
+
+def check(kernel: str, option: str, found: Dict[str, List[str]]) -> \
+        Tuple[str, List[str]]:
+    """'' or what is wrong, and the messages of the page that were seen."""
+    done = {mode: start(kernel, option, mode) for mode in ('on', 'auto', 'off')}
+    for title, rows in found.items():
+        for row in rows:
+            if title in TABLES and any(
+                    re.fullmatch(f'{TABLES[title]["on"][1]}{row}(: .*)?', line)
+                    for line in done['on'][1]):
+                break
+        else:
+            continue
+        seen = []
+        for mode, (status, lines) in done.items():
+            refused, before = TABLES[title][mode]
+            # Where it is refused anyhow, the reason may be another of the table
+            allowed = rows if title.startswith('Refused with each') else [row]
+            matched = [one for one in allowed for line in lines
+                       if re.fullmatch(f'{before}{one}(: .*)?', line)]
+            seen += matched
+            if (status == 1) != refused or status not in (0, 1) \
+                    or bool(matched) != (before != '-'):
+                return f'x-cxl={mode}: status {status}, {lines}', seen
+        return '', seen
+    return f'x-cxl=on: no message of the page in {done["on"]}', []
 
 
 def main() -> int:
     """Run all."""
+    found = tables()
+    pending = [row for title in TABLES for row in found[title]]
     failures = 0
-    print(f'1..{len(CASES) + len(OFF)}')
-    for number, (kernel, option, words) in enumerate(CASES + OFF, 1):
-        off = number > len(CASES)
-        done = say(kernel, option, 'off' if off else 'on')
-        words = ('' if off else 'x-cxl=on: ') + words
-        good = done.returncode == 1 and \
-            f'vfio 0000:c1:00.0: {words}' in done.stdout
-        failures += not good
-        print(f'{"ok" if good else "not ok"} {number} {option[9:]}',
+    print(f'1..{len(CASES) + 1}')
+    for number, (kernel, option) in enumerate(CASES, 1):
+        trouble, seen = check(kernel, option, found)
+        pending = [row for row in pending if row not in seen]
+        failures += bool(trouble)
+        name = option.replace('--mangle=', '').partition(' ')[0]
+        print(f'{"not ok" if trouble else "ok"} {number} {kernel} {name}',
               flush=True)
-        if not good:
-            print(f'# status {done.returncode}: '
-                  + done.stdout.strip().replace('\n', '\n# '))
-    return int(failures > 0)
+        if trouble:
+            print('# ' + trouble)
+    print(f'{"not ok" if pending else "ok"} {len(CASES) + 1} each message of '
+          'the page was seen')
+    for row in pending:
+        print('# not seen: ' + row)
+    return int(failures > 0 or bool(pending))
 
 
 if __name__ == '__main__':
