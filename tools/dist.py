@@ -78,9 +78,9 @@ def apply(names: List[str]) -> None:
     """Unpack Debian's package, add our patches, push and pop them all."""
     src = PLACE / 'debian-package'
     shutil.rmtree(src, ignore_errors=True)
-    run_logged(['dpkg-source', '--no-check', '--no-copy', '-x', str(package_files()),
-                str(src)], PLACE / 'unpack.log', 'dpkg-source -x',
-               timeout=300)
+    run_logged(['dpkg-source', '--no-check', '--no-copy', '-x',
+                str(package_files()), str(src)], PLACE / 'unpack.log',
+               'dpkg-source -x', timeout=300)
     own = src / 'debian/patches'
     own.mkdir(exist_ok=True)
     shutil.copytree(PATCHES / FOLDER, own / FOLDER)

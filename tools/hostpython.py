@@ -48,8 +48,9 @@ def missing() -> list:
 
 
 def provide(src: Path) -> None:
-    lacking = [name for name in missing()
-               if not any((src / 'python/wheels').glob(f'{name.replace(".", "_")}-*.whl'))]
+    wheels = [path.name.partition('-')[0].replace('_', '.')
+              for path in (src / 'python/wheels').glob('*.whl')]
+    lacking = [name for name in missing() if name not in wheels]
     if not lacking:
         return
     say('fetching for QEMU\'s configure: ' + ', '.join(lacking))
@@ -58,11 +59,12 @@ def provide(src: Path) -> None:
             debian.unpack([PACKAGES[name][0] for name in lacking
                            if PACKAGES[name][1] == suite], suite, HOST)
     except Failure as err:
+        wanted = ', '.join(f'{name} >= {".".join(map(str, LEAST[name]))}'
+                           for name in lacking)
         raise Failure(
-            f'the build needs the Python modules {", ".join(lacking)} '
-            f'({", ".join(n + " >= " + ".".join(map(str, LEAST[n])) for n in lacking)}), '
-            f'and they could not be fetched:\n  {err}\n'
-            '  Install them for ' + os.environ.get('PYTHON', '/usr/bin/python3')
+            f'the build needs the Python modules {wanted}, and they could not '
+            f'be fetched:\n  {err}\n  Install them for '
+            + os.environ.get('PYTHON', '/usr/bin/python3')
             + ' (pip can), or use QEMU\'s release tarball (QEMU_SRC=), which '
             'has them.') from err
 

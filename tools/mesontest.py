@@ -3,6 +3,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def run(obj: Path, names: Sequence[str], logs: Path,
         old.unlink()
     command = [str(obj / 'pyvenv/bin/meson'), 'test', '-C', str(obj),
                '--no-rebuild', '--num-processes', jobs(), '--logbase', 'qct',
-               *(f'--test-args={word}' for word in arguments)]
+               f'--test-args={shlex.join(arguments)}']
     if wrapper:
         command.append('--wrapper=' + wrapper)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The QEMU release that this repository builds on, and others that are known."""
+"""The QEMU release that this repository builds on, and other known ones."""
 
 from typing import List
 

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -38,24 +39,34 @@ def text(*edits: Tuple[int, str]) -> str:
 
 
 class Fixture(unittest.TestCase):
+    template = tempfile.TemporaryDirectory()
+
     def setUp(self) -> None:
         holder = tempfile.TemporaryDirectory()
         self.addCleanup(holder.cleanup)
-        self.top = Path(holder.name)
-        self.root = self.top / 'repo'
-        self.src = self.root / 'build/qemu/src'
-        self.write(self.root / 'series/local', '.*\nseries/\ntools/\n')
-        self.write(self.root / '.gitignore', '/build/\n')
-        self.write(self.root / 'hw/new.c', 'ours\n')
-        self.write(self.root / 'tools/pin.py', "VERSION = '1'\n")
-        subprocess.run(['git', 'init', '-q', str(self.root)], check=True)
         for module in (tree, fetch, series):
             quiet = mock.patch.object(module, 'say')
             quiet.start()
             self.addCleanup(quiet.stop)
+        made = Path(self.template.name)
+        if not any(made.iterdir()):
+            self.use(made)
+            self.write(self.root / 'series/local', '.*\nseries/\ntools/\n')
+            self.write(self.root / '.gitignore', '/build/\n')
+            self.write(self.root / 'hw/new.c', 'ours\n')
+            self.write(self.root / 'tools/pin.py', "VERSION = '1'\n")
+            subprocess.run(['git', 'init', '-q', '--template=',
+                            str(self.root)], check=True)
+            self.tree.git('update-ref', 'refs/qct/pristine', self.release('1'))
+            self.tree.update()
+        shutil.copytree(made, holder.name, symlinks=True, dirs_exist_ok=True)
+        self.use(Path(holder.name))
+
+    def use(self, top: Path) -> None:
+        self.top = top
+        self.root = top / 'repo'
         self.tree = Tree(self.root / 'build/qemu', self.root)
-        self.tree.git_dir.parent.mkdir(parents=True)
-        self.tree.git('update-ref', 'refs/qct/pristine', self.release('1'))
+        self.src = self.tree.src
 
     def release(self, version: str, pci: str = text(), **files: str) -> str:
         """A release of four files and more; returns its commit."""
@@ -90,8 +101,9 @@ class TestHooks(unittest.TestCase):
 
     @staticmethod
     def apply(base: str, diff: str) -> str:
-        return hooks.apply(base.encode(), ours.SPDX + '--- a/x\n+++ b/x\n' + diff,
-                           'x.patch', 'x').decode()
+        return hooks.apply(
+            base.encode(), ours.SPDX + '--- a/x\n+++ b/x\n' + diff, 'x.patch',
+            'x').decode()
 
     def test_elsewhere(self) -> None:
         diff = '@@ -8,3 +8,3 @@\n line 8\n-line 9\n+nine\n line 10\n'
@@ -117,7 +129,6 @@ class TestHooks(unittest.TestCase):
 
 class TestTree(Fixture):
     def test_links_follow_the_repository(self) -> None:
-        self.tree.update()
         self.assertEqual((self.src / 'hw/new.c').read_text(), 'ours\n')
         self.assertEqual(self.tree.update(), [])
         (self.root / 'hw/new.c').unlink()
@@ -135,10 +146,10 @@ class TestTree(Fixture):
             self.tree.update()
 
     def test_hook_that_does_not_apply(self) -> None:
-        self.tree.update()
         self.write(self.hook(), ours.SPDX + '--- a/hw/pci.c\n+++ b/hw/pci.c\n'
                    '@@ -3,3 +3,3 @@\n line 3\n-line four\n+mine\n line 5\n')
-        with self.assertRaisesRegex(Failure, '(?s)hw/pci.c.patch.*line 3.*four'):
+        with self.assertRaisesRegex(Failure,
+                                    '(?s)hw/pci.c.patch.*line 3.*four'):
             self.tree.update()
         self.assertEqual(self.pci(), text())
 
@@ -148,7 +159,6 @@ class TestTree(Fixture):
             self.tree.update()
 
     def test_only_what_changes_is_written(self) -> None:
-        self.tree.update()
         old = {name: os.lstat(self.src / name).st_mtime_ns
                for name in ('hw/pci.c', 'hw/meson.build')}
         self.write(self.hook('hw/meson.build.patch'), '--- a/x\n+++ b/x\n'
@@ -160,10 +170,6 @@ class TestTree(Fixture):
 
 
 class TestRefresh(Fixture):
-    def setUp(self) -> None:
-        super().setUp()
-        self.tree.update()
-
     def test_round_trip(self) -> None:
         self.assertEqual(self.tree.refresh(), [])
         self.edit(9, 'nine\n')
@@ -231,7 +237,6 @@ class TestRefresh(Fixture):
 class TestEditsAreSafe(Fixture):
     def setUp(self) -> None:
         super().setUp()
-        self.tree.update()
         self.edit(9, 'nine\n')
         self.tree.refresh()
         self.edit(2, 'precious\n')
@@ -283,10 +288,6 @@ class TestEditsAreSafe(Fixture):
 
 class TestRebase(Fixture):
     """A move to another release."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.tree.update()
 
     def hooked(self, *edits: Tuple[int, str]) -> None:
         for edit in edits:
@@ -481,14 +482,14 @@ class TestSeries(Fixture):
 
     def setUp(self) -> None:
         super().setUp()
-        self.tree.update()
         self.edit(9, 'nine\n')
         self.tree.refresh('hw/pci.c.fix.patch')
         self.edit(10, 'ten\n')
         self.tree.refresh()
         self.entry('01-fix', 'hw/pci.c.fix.patch')
         self.entry('02-new', 'hw/new.c', 'hw/pci.c.patch')
-        self.write(self.root / 'series/cover-letter', '# x\nhw: all\n\nIt is.\n')
+        self.write(self.root / 'series/cover-letter',
+                   '# x\nhw: all\n\nIt is.\n')
 
     def series(self) -> series.Series:
         return series.Series(self.tree, self.root / 'build/series')
@@ -558,6 +559,20 @@ class TestResults(Fixture):
             last = self.read(result, 'ok 1 /a')[-1]
             self.assertEqual(last.result, 'not ok')
             self.assertIn(f'{result} after t /a', last.remark)
+
+    def test_arguments_reach_the_test(self) -> None:
+        self.write(self.root / 'pyvenv/bin/meson', '#!/bin/sh\nfor word; do '
+                   f'echo "$word"; done >{self.root}/words\n')
+        (self.root / 'pyvenv/bin/meson').chmod(0o755)
+        with mock.patch.object(mesontest, 'say'):
+            done = mesontest.run(self.root, ['a*'], self.root / 'logs',
+                                 ['-p', '/x y', '-p', '/z'])
+        words = (self.root / 'words').read_text().splitlines()
+        given, = [word for word in words if word.startswith('--test-args=')]
+        self.assertEqual(shlex.split(given[len('--test-args='):]),
+                         ['-p', '/x y', '-p', '/z'])
+        self.assertEqual(words[-1], 'a*')
+        self.assertEqual([c.result for c in done['none']], ['not ok'])
 
     def test_comparison(self) -> None:
         case = tap.Case

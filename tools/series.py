@@ -72,8 +72,9 @@ class Series:
     def git(self, *words: str, stdin: str = '') -> str:
         result = subprocess.run(
             ['git', '--git-dir', str(self.git_dir), '--work-tree',
-             str(self.src), *words], cwd=self.src, input=stdin, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, universal_newlines=True, check=False)
+             str(self.src), *words], cwd=self.src, input=stdin,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            universal_newlines=True, check=False)
         if result.returncode:
             raise Failure(f'git {words[0]} failed in {self.src}:\n'
                           + result.stderr)
@@ -98,8 +99,9 @@ class Series:
             shutil.rmtree(self.src, ignore_errors=True)
             shutil.rmtree(self.git_dir, ignore_errors=True)
             self.src.mkdir(parents=True)
-            self.git('init', '-q')
+            self.git('init', '-q', '--template=')
             self.git('config', 'gc.auto', '0')
+            objects.parent.mkdir(exist_ok=True)
             objects.write_text(f'{self.tree.git_dir}/objects\n')
         name, email = self.identity()
         self.git('config', 'user.name', name)
@@ -137,9 +139,9 @@ class Series:
         found = []
         for name in self.names:
             if not name.endswith('.patch'):
-                made = self.src / name
+                made, wanted = self.src / name, self.root / name
                 if (not made.exists()
-                        or made.read_bytes() != (self.root / name).read_bytes()):
+                        or made.read_bytes() != wanted.read_bytes()):
                     found.append(name)
         changed = self.git('diff', '--name-only', '--no-renames', 'HEAD',
                            self.tree.make(self.tree.from_hooks()))

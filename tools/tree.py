@@ -11,6 +11,7 @@ all others, made from the hooks and the same for the same hooks. Our whole files
 are links into the repository, which git is told to ignore.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -105,9 +106,11 @@ class Tree:
         return self.git('rev-parse', '--verify', '--quiet', name + '^{commit}',
                         status=False) if self.git_dir.is_dir() else ''
 
+    @functools.lru_cache(maxsize=None)
     def blob(self, commit: str, name: str) -> bytes:
         return self.run('cat-file', 'blob', f'{commit}:{name}')
 
+    @functools.lru_cache(maxsize=None)
     def modes(self, commit: str) -> Dict[str, str]:
         """The files of a commit and their modes."""
         return {name: line.split(' ', 1)[0] for line, _, name in
@@ -129,7 +132,7 @@ class Tree:
         clock, new = Clock(), self.place / 'src.new'
         self.place.mkdir(parents=True, exist_ok=True)
         if not self.git_dir.is_dir():
-            self.run('init', '-q')
+            self.run('init', '-q', '--template=')
             self.git('config', 'core.worktree', '../src')
             self.git('config', 'gc.auto', '0')
         unpack(source, new)
@@ -202,10 +205,10 @@ class Tree:
 
     def make(self, steps: List[Step]) -> str:
         """Make the commits; the last one's id."""
-        modes = self.modes(self.base)
+        parent = self.base
+        modes = self.modes(parent)
         who = 'hooks <hooks@localhost> 946684800 +0000'
         stream = b''
-        parent = self.base
         for subject, files in steps:
             stream += (f'commit refs/qct/made\ncommitter {who}\n'
                        f'data {len(subject.encode())}\n{subject}\n').encode()
@@ -215,8 +218,7 @@ class Tree:
             for name, data in files.items():
                 stream += (f'M {modes[name]} inline {name}\n'
                            f'data {len(data)}\n').encode() + data + b'\n'
-        self.git('update-ref', '-d', 'refs/qct/made')
-        self.run('fast-import', '--quiet', data=stream)
+        self.run('fast-import', '--quiet', '--force', data=stream)
         return self.commit('refs/qct/made')
 
     # -- the tree
@@ -254,15 +256,16 @@ class Tree:
     def update_links(self) -> List[str]:
         links = [name for name in ours.files(self.root)
                  if not name.endswith('.patch')]
-        taken = sorted(set(links) & set(self.modes('HEAD')))
+        taken = sorted(set(links) & set(self.modes(self.commit('HEAD'))))
         if taken:
             raise Failure(f'{taken[0]} is a whole new file of ours, but QEMU '
                           'has a file of that name. Rename ours, or make '
                           f'the change a hook ({taken[0]}.patch).')
         changed = []
         known = self.git_dir / 'info/exclude'
+        known.parent.mkdir(exist_ok=True)
         before = [line[1:] for line in known.read_text().splitlines()
-                  if line.startswith('/')]
+                  if line.startswith('/')] if known.exists() else []
         for name in set(before) - set(links):
             path = self.src / name
             if path.is_symlink():
@@ -330,9 +333,10 @@ class Tree:
         steps = self.steps()
         if not steps or steps[-1][0] != PLAIN:
             steps.append((PLAIN, {}))
+        base, old = self.base, self.commit('HEAD')
         target = ''
         if wanted:
-            target = ours.hook_target(wanted, self.modes(self.base)) or ''
+            target = ours.hook_target(wanted, self.modes(base)) or ''
             if not target or not wanted.endswith('.patch'):
                 raise Failure(f'HOOK={wanted}: not PATH.patch or '
                               'PATH.TOPIC.patch of a file that QEMU has')
@@ -346,8 +350,8 @@ class Tree:
             if receiver not in [subject for subject, _ in steps]:
                 steps.insert(len(steps) - 1, (receiver, {}))
             subjects = [subject for subject, _ in steps]
-            head, data = self.blob('HEAD', name), path.read_bytes()
-            state, started = self.blob(self.base, name), False
+            head, data = self.blob(old, name), path.read_bytes()
+            state, started = self.blob(base, name), False
             last = max([n for n, (_, files) in enumerate(steps)
                         if name in files] + [subjects.index(receiver)])
             for number, (subject, files) in enumerate(steps):
@@ -388,12 +392,11 @@ class Tree:
             self.update()
         steps = [(subject, files) for subject, files in
                  self.with_edits(wanted) if files or subject == PLAIN]
-        head = self.make(steps)
-        commits = self.git('rev-list', '--reverse',
-                           f'{self.base}..{head}').split()
+        base, head = self.base, self.make(steps)
+        commits = self.git('rev-list', '--reverse', f'{base}..{head}').split()
         texts: Dict[str, str] = {}
         for (subject, files), before, after in zip(
-                steps, [self.base, *commits], commits):
+                steps, [base, *commits], commits):
             for target in files:
                 hook = target + '.patch' if subject == PLAIN else subject
                 texts[hook] = self.hook_text(hook, target, before, after)
