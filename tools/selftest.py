@@ -393,6 +393,24 @@ class TestRebase(Fixture):
         self.assertFalse(self.hook().exists())
         self.assertIn('+three', self.hook('hw/bus.c.patch').read_text())
 
+    def test_git_that_fails(self) -> None:
+        self.hooked((3, 'three\n'))
+        run = self.tree.run
+
+        def fails(*words: str, **options) -> bytes:
+            if words[0] == 'rebase' and '--onto' in words:
+                raise Failure('no space left')
+            return run(*words, **options)
+
+        with mock.patch.object(self.tree, 'run', fails):
+            with self.assertRaisesRegex(Failure, 'no space left'):
+                self.rebase('2', 'new\n' + text())
+        with self.assertRaises(Failure):    # not taken for a merge that ended
+            self.tree.refresh()
+        self.tree.discard()
+        self.assertEqual(self.tree.update(), [])
+        self.assertEqual(self.pci(), text((3, 'three\n')))
+
     def test_edits_are_not_lost(self) -> None:
         self.edit(3, 'precious\n')
         with self.assertRaisesRegex(Failure, 'edits'):

@@ -216,6 +216,8 @@ class Tree:
                 stream += f'from {parent}\n'.encode()
                 parent = ''
             for name, data in files.items():
+                if name not in modes:
+                    raise Failure(f'this release has no {name} to hook into')
                 stream += (f'M {modes[name]} inline {name}\n'
                            f'data {len(data)}\n').encode() + data + b'\n'
         self.run('fast-import', '--quiet', '--force', data=stream)
@@ -432,18 +434,20 @@ class Tree:
             raise Failure('this release has files of our names: '
                           + ', '.join(sorted(links)))
         self.git('update-ref', 'refs/qct/onto', onto)
-        self.git('rebase', '-q', '--empty=drop', '--onto', onto, self.base,
-                 status=False)
-        self.complain()
+        self.merge_commits('-q', '--empty=drop', '--onto', onto, self.base)
 
-    def complain(self) -> None:
-        """A Failure when the merge waits for somebody to solve conflicts."""
-        if not (self.git_dir / 'rebase-merge').is_dir():
+    def merge_commits(self, *words: str) -> None:
+        """Run git rebase until it ends or there are conflicts: a Failure."""
+        try:
+            self.git('rebase', *words)
             return
+        except Failure as err:
+            said = str(err)
         names = self.list('diff', '--name-only', '-z', '--diff-filter=U')
-        raise Failure(f'conflicts to solve in {self.src}:\n'
-                      + '\n'.join('    ' + name for name in names)
-                      + '\n  Then make refresh. To give it up: make discard')
+        if names:
+            said = f'conflicts to solve in {self.src}:\n' + '\n'.join(
+                '    ' + name for name in names) + '\n  Then make refresh.'
+        raise Failure(said + ' To give it up: make discard')
 
     def go_on(self) -> None:
         for name in self.list('diff', '--name-only', '-z', 'HEAD'):
@@ -453,8 +457,11 @@ class Tree:
                 raise Failure(f'{path} still has conflict markers')
         if (self.git_dir / 'rebase-merge').is_dir():
             self.git('add', '--update')
-            self.git('rebase', '--continue', status=False)
-            self.complain()
+            self.merge_commits('--continue')
+        onto = self.commit('refs/qct/onto')
+        if self.git('merge-base', onto, 'HEAD', status=False) != onto:
+            raise Failure('the merge did not take place. Give it up: make '
+                          'discard')
 
     def pin_version(self) -> None:
         """The hooks are for this release from now on."""
