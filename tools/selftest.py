@@ -558,7 +558,7 @@ class TestSeries(Fixture):
 class TestResults(Fixture):
     def read(self, result: str, *lines: str) -> List[tap.Case]:
         self.write(self.root / 'log.json', json.dumps(
-            {'name': 'qemu:unit / t', 'result': result,
+            {'name': 'qemu:unit / t', 'result': result, 'returncode': 0,
              'stdout': '\n'.join(lines)}))
         return mesontest.read(self.root / 'log.json')['t']
 
@@ -577,6 +577,11 @@ class TestResults(Fixture):
             last = self.read(result, 'ok 1 /a')[-1]
             self.assertEqual(last.result, 'not ok')
             self.assertIn(f'{result} after t /a', last.remark)
+
+    def test_plan_for_each_path(self) -> None:
+        lines = ['ok 1 /a', '1..1', 'ok 2 /b', '1..2']
+        self.assertEqual(len(self.read('ERROR', *lines)), 2)
+        self.assertEqual(self.read('TIMEOUT', *lines)[-1].result, 'not ok')
 
     def test_arguments_reach_the_test(self) -> None:
         self.write(self.root / 'pyvenv/bin/meson', '#!/bin/sh\nfor word; do '
