@@ -181,6 +181,26 @@ static void restore_memory_space(VFIOCXL *cxl)
     }
 }
 
+/*
+ * A reset revokes the dma-bufs of BARs, and with them what is mapped in an IOAS
+ * for good. A guest's own reset leaves BARs where they are: map them again.
+ */
+static void vfio_cxl_remap_bars(VFIOPCIDevice *vdev)
+{
+    if (!vdev->vbasedev.iommufd) {
+        return;
+    }
+    for (int enabled = 0; enabled <= 1; enabled++) {
+        memory_region_transaction_begin();
+        for (int i = 0; i < PCI_ROM_SLOT; i++) {
+            if (vdev->bars[i].mr) {
+                memory_region_set_enabled(vdev->bars[i].mr, enabled);
+            }
+        }
+        memory_region_transaction_commit();
+    }
+}
+
 /* After a reset has worked, or has not: see what there is */
 static void finish_reset(VFIOCXL *cxl, int ret)
 {
@@ -214,6 +234,7 @@ void vfio_cxl_flr(VFIOCXL *cxl)
     /* CXL r3.1 Section 9.5: CXL.mem and the DVSECs are not affected */
     vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
     finish_reset(cxl, device_reset(cxl));
+    vfio_cxl_remap_bars(cxl->vdev);
 }
 
 /* The kernel carries out a CXL reset when the bit is written */
@@ -254,6 +275,7 @@ static void cxl_reset(VFIOCXL *cxl)
                                ret ? R_DVSEC_STATUS2_RST_ERR_MASK :
                                      R_DVSEC_STATUS2_RST_DONE_MASK);
     finish_reset(cxl, ret);
+    vfio_cxl_remap_bars(cxl->vdev);
 }
 
 void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)

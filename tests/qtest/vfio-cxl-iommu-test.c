@@ -262,6 +262,9 @@ static void by_address(gconstpointer data, const char *options, bool dma_buf)
 
     maps->pfnmap = true;
     maps->dma_buf = dma_buf;
+    /* QEMU maps BARs in the one way or the other, device memory in both */
+    maps->dma_buf_bars &= !strstr(options, "device_feature");
+    maps->bars = !strstr(options, "ioas_map_file");
     dma_maps_check(maps, NULL);
     hdm_enable(m);
     for (int i = 0; i < 2; i++) {

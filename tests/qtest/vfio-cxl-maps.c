@@ -166,6 +166,7 @@ DMAMaps *dma_maps_new(CXLMachine *m, gconstpointer mode, unsigned spaces)
     maps->m = m;
     maps->spaces = spaces;
     maps->dma_buf = mode_is_kernel(mode, "v5");
+    maps->dma_buf_bars = !mode_is_kernel(mode, "v2");
     maps->bars = true;
     g_assert_cmpuint(spaces, <=, DMA_MAPS_SPACES);
     for (unsigned i = 0; i < spaces; i++) {
@@ -183,7 +184,7 @@ void dma_maps_free(DMAMaps *maps)
     g_free(maps);
 }
 
-static void add_bars(DMAMaps *maps, GPtrArray *lines)
+static void add_bars(DMAMaps *maps, GPtrArray *lines, const char *how)
 {
     QObject *reply = vfio_sim_command(maps->m->sim, "mmaps " VFIO_CXL_HOST);
     QListEntry *entry;
@@ -196,7 +197,7 @@ static void add_bars(DMAMaps *maps, GPtrArray *lines)
 
             g_ptr_array_add(lines, text(maps->m->bar0 + offset,
                                         get_uint(dict, "size"), VFIO_CXL_HOST,
-                                        offset, "bar vaddr rw"));
+                                        offset, how));
         }
     }
     qobject_unref(reply);
@@ -225,8 +226,10 @@ static char *expected(DMAMaps *maps, GPtrArray *others, bool legacy,
     for (guint i = 0; i < others->len; i++) {
         g_ptr_array_add(lines, g_strdup(others->pdata[i]));
     }
-    if (maps->bars && (legacy || maps->pfnmap)) {
-        add_bars(maps, lines);
+    if (maps->bars && !legacy && maps->dma_buf_bars) {
+        add_bars(maps, lines, "bar dma-buf rw");
+    } else if (maps->bars && (legacy || maps->pfnmap)) {
+        add_bars(maps, lines, "bar vaddr rw");
     }
     if (!legacy && maps->dma_buf) {
         add_memory(lines, memory, "memory dma-buf rw");

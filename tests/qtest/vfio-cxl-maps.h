@@ -27,6 +27,7 @@ typedef struct CXLMapped {
  * @m: the machine
  * @spaces: how many containers and IOASes there are
  * @dma_buf: IOASes can have device memory, as dma-bufs
+ * @dma_buf_bars: IOASes can have BARs, as dma-bufs
  * @pfnmap: IOASes can have device memory and BARs, by address
  * @bars: the first device's BARs are where m->bar0 says
  * @others: RAM and BARs of other devices, as text, for each space
@@ -35,6 +36,7 @@ typedef struct DMAMaps {
     CXLMachine *m;
     unsigned spaces;
     bool dma_buf;
+    bool dma_buf_bars;
     bool pfnmap;
     bool bars;
     GPtrArray *others[DMA_MAPS_SPACES];

@@ -201,8 +201,9 @@ static char *mapped_with(gconstpointer data, const char *first, bool memory)
     text = qobject_to_json(maps);
     all = g_string_free(text, false);
     g_assert_true(!!strstr(all, "\"memory\"") == memory);
+    /* Its BARs are mapped where the kernel has a way to do so */
     g_assert_true(!!strstr(all, VFIO_CXL_HOST) ==
-                  (memory || (*first && !*backend)));
+                  (*first && (!*backend || !mode_is_kernel(data, "v2"))));
     qobject_unref(maps);
     lines = dma_maps_others(m, VFIO_CXL_HOST, 0);
     g_ptr_array_add(lines, NULL);
