@@ -152,14 +152,12 @@ class Tree:
         say(f'QEMU\'s files are in {self.git_dir} ({clock})')
         return commit
 
-    def use_release(self) -> None:
-        """Have the pinned release or the user's; the user's stays in use."""
+    def release(self) -> str:
+        """The pinned release, or the user's, which stays in use."""
         if (self.base and not os.environ.get('QEMU_SRC')
                 and self.git('config', 'qct.pin', status=False) == pin.VERSION):
-            return
-        commit = self.add_release(fetch.find())
-        self.git('update-ref', 'refs/qct/pristine', commit)
-        self.git('config', 'qct.pin', pin.VERSION)
+            return self.base
+        return self.add_release(fetch.find())
 
     # -- the commits
 
@@ -494,9 +492,16 @@ def assembled() -> Tree:
     """Our tree, up to date."""
     tree = Tree()
     with lock(QEMU):
-        tree.use_release()
-        tree.take_over()
-        changed = tree.update()
+        before = tree.base
+        tree.git('update-ref', 'refs/qct/pristine', tree.release())
+        try:
+            tree.take_over()
+            changed = tree.update()
+        except Failure:
+            if before:
+                tree.git('update-ref', 'refs/qct/pristine', before)
+            raise
+        tree.git('config', 'qct.pin', pin.VERSION)
     for name in changed[:20]:
         say(f'tree: {name}')
     if len(changed) > 20:
@@ -506,9 +511,7 @@ def assembled() -> Tree:
 
 def pristine() -> Path:
     """The release's files as they are, in a folder of their own."""
-    tree = Tree()
-    with lock(QEMU):
-        tree.use_release()
+    tree = assembled()
     target, known = PRISTINE / 'src', PRISTINE / 'commit'
     with lock(PRISTINE):
         if not known.exists() or known.read_text() != tree.base:
