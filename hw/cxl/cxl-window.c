@@ -24,6 +24,7 @@
 #define CFMWS_VOLATILE          BIT(2)
 #define CFMWS_PERSISTENT        BIT(3)
 #define CFMWS_FIXED_CONFIG      BIT(4)
+#define CFMWS_BACK_INVALIDATE   BIT(5)
 
 /* What the devices below a host bridge need */
 typedef struct BridgeNeed {
@@ -249,7 +250,8 @@ static uint16_t endpoint_restrictions(CXLEndpoint *ep)
 uint16_t cxl_window_restrictions(CXLFixedWindow *fw)
 {
     const uint16_t any = CFMWS_DEVICE_COHERENT | CFMWS_HOST_ONLY |
-                         CFMWS_VOLATILE | CFMWS_PERSISTENT;
+                         CFMWS_VOLATILE | CFMWS_PERSISTENT |
+                         CFMWS_BACK_INVALIDATE;
     g_autoptr(GSList) endpoints = cxl_endpoints();
     PXBCXLDev *hb = fw->target_hbs[0];
     uint16_t allowed = 0, common = UINT16_MAX;

@@ -24,7 +24,9 @@ static const VFIOCXLMode mode = { "v5", false };
 #define VOLATILE        0x04
 #define PERSISTENT      0x08
 #define FIXED           0x10
-#define ANY             (DEVICE_COHERENT | HOST_ONLY | VOLATILE | PERSISTENT)
+#define BACK_INVALIDATE 0x20
+#define ANY             (DEVICE_COHERENT | HOST_ONLY | VOLATILE | PERSISTENT | \
+                         BACK_INVALIDATE)
 
 #define TYPE3_BRIDGE \
     " -device pxb-cxl,id=cxl.1,bus=pcie.0,bus_nr=24" \
