@@ -27,11 +27,11 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 import build
 from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, main,
-                    run_logged, say)
+                    say)
 
 sys.path.insert(0, str(ROOT / 'tests/bench'))
 import machine as m  # noqa: E402  pylint: disable=wrong-import-position
-from machine import GIB, MIB, Machine  # noqa: E402
+from machine import GIB, MIB, Machine, compile_guest  # noqa: E402
 
 HERE = ROOT / 'tests/bench'
 QUICK = os.environ.get('QUICK', '') not in ('', '0')
@@ -72,19 +72,7 @@ def not_measured(name: str, why: str) -> None:
 
 def rom() -> Path:
     """Compile the guest."""
-    out = BUILD / 'bench'
-    elf, binary = out / 'guest.elf', out / 'guest.rom'
-    run_logged([os.environ.get('CC', 'gcc'), '-m64', '-O2', '-Wall', '-Werror',
-                '-ffreestanding', '-fno-pic', '-no-pie', '-mcmodel=large',
-                '-fno-stack-protector', '-fno-asynchronous-unwind-tables',
-                '-fcf-protection=none', '-mno-red-zone', '-mgeneral-regs-only',
-                '-nostdlib', '-static', '-Wl,--build-id=none',
-                '-Wl,--no-warn-rwx-segments', f'-Wl,-T,{HERE}/guest.ld',
-                '-o', str(elf), str(HERE / 'start.S'), str(HERE / 'guest.c')],
-               out / 'compile.log', 'compiling the guest')
-    run_logged(['objcopy', '-O', 'binary', '--gap-fill', '0', str(elf),
-                str(binary)], out / 'objcopy.log', 'making the ROM')
-    return binary
+    return compile_guest(BUILD / 'bench', os.environ.get('CC', 'gcc'))
 
 
 def qemu() -> Path:
@@ -440,8 +428,8 @@ def run() -> int:
         raise Failure('/dev/shm has less than 1 GiB free, for the guest\'s RAM '
                       'and the device\'s memory')
     build.build()
-    rom()
     try:
+        rom()
         if os.access('/dev/kvm', os.R_OK | os.W_OK):
             kvm_access()
             growing('kvm')

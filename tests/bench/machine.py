@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional
 
 CHANNEL = 0x200000              # as in guest.c
 (READ, WRITE, COPY, CHAIN, CHASE, LOAD32, STORE32, LOAD64, STORE64, LOAD16,
@@ -74,29 +74,54 @@ class Result(NamedTuple):
     value: int
 
 
+def compile_guest(out: Path, compiler: str = 'gcc') -> Path:
+    """Make the ROM; its file is in the directory OUT."""
+    here = Path(__file__).resolve().parent
+    elf, binary = out / 'guest.elf', out / 'guest.rom'
+    out.mkdir(parents=True, exist_ok=True)
+    for command in (
+            [compiler, '-m64', '-O2', '-Wall', '-Werror', '-ffreestanding',
+             '-fno-pic', '-no-pie', '-mcmodel=large', '-fno-stack-protector',
+             '-fno-asynchronous-unwind-tables', '-fcf-protection=none',
+             '-mno-red-zone', '-mgeneral-regs-only', '-nostdlib', '-static',
+             '-Wl,--build-id=none', '-Wl,--no-warn-rwx-segments',
+             f'-Wl,-T,{here}/guest.ld', '-o', str(elf), f'{here}/start.S',
+             f'{here}/guest.c'],
+            ['objcopy', '-O', 'binary', '--gap-fill', '0', str(elf),
+             str(binary)]):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True,
+                              capture_output=True, timeout=120, check=False)
+        if done.returncode:
+            raise BenchError(f'{" ".join(command)}:\n{done.stderr}')
+    return binary
+
+
 class Machine:
     """Guest and QEMU with these options, until the with block ends.
 
-    sim: options of vfio-sim
+    sim: options of vfio-sim, or None to run without it
+    size: bytes of RAM
     """
 
     def __init__(self, qemu: Path, rom: Path, accel: str, options: List[str],
-                 sim: List[str]) -> None:
+                 sim: Optional[List[str]], size: int = RAM_SIZE) -> None:
         # Files of the same kind for RAM and for device memory
         self.place = Path(tempfile.mkdtemp(prefix='vfio-cxl-bench-',
                                            dir='/dev/shm'))
         ram = self.place / 'ram'
         with open(ram, 'w+b') as file:
-            file.truncate(RAM_SIZE)
-            self.ram = mmap.mmap(file.fileno(), RAM_SIZE)
-        command = [
+            file.truncate(size)
+            self.ram = mmap.mmap(file.fileno(), size)
+        command = [] if sim is None else [
             str(qemu.parent / 'tests/vfio-sim/vfio-sim'),
             f'--state-dir={self.place}/sim',
-            f'--memory-file={self.place}/memory', *sim, '--', str(qemu),
-            '-M', f'q35,cxl=on,memory-backend=ram,accel={accel}',
-            '-cpu', 'max' if accel == 'tcg' else 'host', '-m', '1G',
+            f'--memory-file={self.place}/memory', *sim, '--']
+        command += [
+            str(qemu), '-M', f'q35,cxl=on,memory-backend=ram,accel={accel}',
+            '-cpu', 'max' if accel == 'tcg' else 'host',
+            '-m', f'{size // MIB}M',
             '-object', f'memory-backend-file,id=ram,mem-path={ram},share=on,'
-            f'size={RAM_SIZE}', '-bios', str(rom), '-display', 'none',
+            f'size={size}', '-bios', str(rom), '-display', 'none',
             '-nodefaults', '-no-reboot', '-qmp',
             f'unix:{self.place}/qmp,server=on,wait=off', *options]
         self.sequence = 0

@@ -292,14 +292,14 @@ class Harness:
             command += ['-object', 'iommufd,id=iommufd0']
         return command + case.topology.arguments()
 
-    def _run(self, command: List[str], log: Path, limit: float) -> \
-            Tuple[str, float, str]:
+    def _run(self, command: List[str], log: Path, limit: float,
+             env: Optional[Dict[str, str]] = None) -> Tuple[str, float, str]:
         """Run, with output to a log; text, seconds, what went wrong."""
         start = time.monotonic()
         why = ''
         data = bytearray()
         with log.open('wb') as out, self.children.start(
-                command, stdin=subprocess.DEVNULL,
+                command, stdin=subprocess.DEVNULL, env=env,
                 stderr=subprocess.STDOUT) as proc:
             out.write((' '.join(command) + '\n').encode())
             assert proc.stdout is not None

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from debian import AptRoot, GuestError, say, unpack
 
@@ -135,23 +135,25 @@ class DriverBuilder:
                               stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)
 
-    def build(self, arch: str, release: str) -> Tuple[Optional[Path], str]:
+    def build(self, arch: str, release: str, name: str = 'cxl-accel',
+              sources: Sequence[Path] = tuple(SOURCES + [SIM_REGS])) -> \
+            Tuple[Optional[Path], str]:
         """The module's file, or None and why there is none."""
-        out = self.build_dir / arch / 'cxl-accel.ko'
-        stamp = self.build_dir / arch / 'cxl-accel.stamp'
+        out = self.build_dir / arch / f'{name}.ko'
+        stamp = out.with_suffix('.stamp')
         digest = hashlib.sha256(release.encode())
-        for path in SOURCES + [SIM_REGS]:
+        for path in sources:
             digest.update(path.read_bytes())
         want = digest.hexdigest()
         if not self.update and out.exists() and stamp.exists() and \
                 stamp.read_text() == want:
             return out, ''
         self._prepare(self._packages(release, arch))
-        say(f'  compiling the driver for {release}')
+        say(f'  compiling {name} for {release}')
         work = self.root / 'build' / release
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        for path in SOURCES + [SIM_REGS]:
+        for path in sources:
             shutil.copy(path, work)
         triplet = TRIPLET[arch]
         # Neither the kernel image nor its type information is there
@@ -161,10 +163,10 @@ class DriverBuilder:
             f'ARCH={KERNEL_ARCH[arch]} CROSS_COMPILE={triplet}- '
             f'CC={triplet}-gcc-14 CONFIG_DEBUG_INFO_BTF_MODULES= '
             f'M=/build/{release} modules')
-        made = work / 'cxl-accel.ko'
-        (self.build_dir / arch / 'cxl-accel.log').write_text(done.stdout)
+        made = work / f'{name}.ko'
+        out.with_suffix('.log').write_text(done.stdout)
         if done.returncode or not made.exists():
-            raise GuestError(f'the driver does not compile for {release}:\n'
+            raise GuestError(f'{name} does not compile for {release}:\n'
                              + done.stdout[-3000:])
         shutil.copy(made, out)
         stamp.write_text(want)

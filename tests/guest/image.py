@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from debian import AptRoot, GuestError, say, unpack
 from driver import DriverBuilder
@@ -119,6 +119,40 @@ def add_files(cpio: Path, out: Path, files: Dict[str, Path]) -> None:
     out.write_bytes(data + bytes(-len(data) % 4) + b''.join(parts))
 
 
+def load_order(have: Dict[str, Path], names: Iterable[str],
+               into: Path) -> List[str]:
+    """Copy modules and what they depend on; their names in load order, which
+    is also in the file "order". HAVE are all modules, by name."""
+    order: List[str] = []
+
+    def add(name: str) -> None:
+        if name in order or name not in have:
+            return
+        path = have[name]
+        data = path.read_bytes()
+        if path.suffix == '.xz':
+            data = lzma.decompress(data)
+        match = re.search(rb'\0depends=([^\0]*)\0', data)
+        for dep in (match[1].decode() if match else '').split(','):
+            if dep:
+                add(dep.replace('-', '_'))
+        (into / f'{name}.ko').write_bytes(data)
+        order.append(name)
+
+    into.mkdir(parents=True)
+    for name in names:
+        add(name)
+    (into / 'order').write_text(''.join(f'{n}.ko\n' for n in order))
+    return order
+
+
+def modules_below(tree: Path) -> Dict[str, Path]:
+    """The kernel modules in a directory, by the names that Linux gives."""
+    return {path.name.split('.ko')[0].replace('-', '_'): path
+            for path in tree.rglob('*.ko*')
+            if path.name.endswith(('.ko', '.ko.xz'))}
+
+
 class Image:
     """What a guest of one architecture boots."""
 
@@ -178,7 +212,7 @@ class Image:
         (self.cache / f'{self.arch}.json').write_text(
             json.dumps(self.facts, indent=1))
 
-    def _unpack(self) -> None:
+    def unpack(self) -> None:
         """Unpack the kernel, its modules and the user-space files."""
         stamp = self.dir / 'unpacked'
         want = json.dumps([self.facts, MODULE_DIRS, TOOLS], sort_keys=True)
@@ -206,34 +240,6 @@ class Image:
                              'kernels; one was expected')
         shutil.copy(found[0], self.kernel)
         stamp.write_text(want)
-
-    def _modules(self, into: Path) -> None:
-        """Put the modules and their dependencies into load order."""
-        have: Dict[str, Path] = {}
-        for path in (self.dir / 'kernel').rglob('*.ko*'):
-            have[path.name.split('.ko')[0].replace('-', '_')] = path
-        order: List[str] = []
-
-        def add(name: str) -> None:
-            if name in order or name not in have:
-                return
-            path = have[name]
-            data = path.read_bytes()
-            if path.suffix == '.xz':
-                data = lzma.decompress(data)
-            match = re.search(rb'\0depends=([^\0]*)\0', data)
-            for dep in (match[1].decode() if match else '').split(','):
-                if dep:
-                    add(dep.replace('-', '_'))
-            (into / f'{name}.ko').write_bytes(data)
-            order.append(name)
-
-        into.mkdir(parents=True)
-        for name in MODULES:
-            add(name)
-        if 'cxl_acpi' not in order:
-            raise GuestError(f'no cxl_acpi module in {self.facts["kernel"]}')
-        (into / 'order').write_text(''.join(f'{n}.ko\n' for n in order))
 
     def _program(self) -> Path:
         """Compile the guest program."""
@@ -289,7 +295,7 @@ class Image:
 
     def make(self, builder: Optional[DriverBuilder]) -> None:
         """Bring kernel and initramfs up to date."""
-        self._unpack()
+        self.unpack()
         driver = None
         reason = 'the driver was not built'
         if builder:
@@ -309,7 +315,10 @@ class Image:
         shutil.rmtree(tree, ignore_errors=True)
         tree.mkdir(parents=True)
         self._user(tree)
-        self._modules(tree / 'modules')
+        order = load_order(modules_below(self.dir / 'kernel'), MODULES,
+                           tree / 'modules')
+        if 'cxl_acpi' not in order:
+            raise GuestError(f'no cxl_acpi module in {self.facts["kernel"]}')
         shutil.copy(self._program(), tree / 'bin/cxl-guest')
         shutil.copy(HERE / 'init', tree / 'init')
         (tree / 'init').chmod(0o755)
