@@ -8,6 +8,8 @@ GUEST = ACCEL=$(or $(ACCEL),tcg) QEMU_BUILD=$(CURDIR)/build/qemu/obj \
         GUEST_BUILD=$(CURDIR)/build/guest PYTHONDONTWRITEBYTECODE=1 \
         $(PYTHON) tests/guest/run.py
 
+NESTED = $(subst tests/guest,tests/nested,$(GUEST))
+
 export PYTHON QEMU_SRC QEMU_SRC_SHA256 QEMU_DIST QEMU_CONFIGURE DEBIAN_MIRROR JOBS
 
 .PHONY: help
@@ -37,6 +39,8 @@ help:
 ##   make check-fuzz      the reader of the kernel's interface, a million replies
 ##   make check-guest     real guests
 ##   make check-guest-long  guests through long life cycles, 20 minutes or more
+##   make check-nested    a real kernel's VFIO, in a guest, on our device
+##   make nested          a report on that; KERNEL=DIRECTORY tries your kernel
 ##   make check-libvirt   real guests started by libvirt
 ##   make check-install   guests that boot from an installed prefix
 ##   make check-dist      quilt patches applied to Debian's package
@@ -87,8 +91,8 @@ run: deps-guest build
 	@$(GUEST) demo
 
 .PHONY: check parts check-unit check-qtest check-asan check-fuzz check-guest check-libvirt check-install \
-        check-dist check-upstream check-series
-PARTS = unit qtest asan fuzz series dist guest install libvirt upstream
+        check-dist check-upstream check-series check-nested
+PARTS = unit qtest asan fuzz series dist guest nested install libvirt upstream
 check: deps
 	@$(TOOL)check.py $(PARTS)
 parts:
@@ -97,8 +101,8 @@ check-unit check-qtest check-asan check-fuzz check-upstream check-series: check-
 	@$(TOOL)check.py $*
 check-dist: deps-test
 	@$(TOOL)check.py dist
-check-guest: deps-guest
-	@$(TOOL)check.py guest
+check-guest check-nested: check-%: deps-guest
+	@$(TOOL)check.py $*
 check-install: deps-guest
 	@$(TOOL)check.py install
 check-libvirt: deps-libvirt
@@ -107,6 +111,10 @@ check-libvirt: deps-libvirt
 check-guest-long: deps-guest build
 	@$(GUEST) prepare
 	@$(GUEST) check --long
+
+.PHONY: nested
+nested: deps-guest build
+	@$(NESTED)
 
 .PHONY: fuzz
 fuzz: deps-test

@@ -94,6 +94,12 @@ def check_guest(results: Path) -> None:
     run_program([*harness, 'check', '--tap', str(results)], 'the guest tests')
 
 
+def check_nested(results: Path) -> None:
+    build.build()
+    run_program([sys.executable, str(ROOT / 'tests/nested/run.py'), '--check',
+                 '--tap', str(results)], 'the nested runs')
+
+
 def check_install(results: Path) -> None:
     harness = [sys.executable, str(ROOT / 'tests/guest/run.py')]
     run_program([*harness, 'prepare'], 'preparing the guests')
@@ -126,6 +132,7 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'asan': (check_asan, 1200),
     'fuzz': (check_fuzz, 300),
     'guest': (check_guest, 1200),
+    'nested': (check_nested, 900),
     'install': (check_install, 600),
     'libvirt': (check_libvirt, 600),
     'upstream': (tool('upstream.py'), 1200),

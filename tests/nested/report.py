@@ -1,0 +1,159 @@
+# The report on one kernel.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+"""Put what was seen on a real kernel beside what vfio-sim does."""
+
+import json
+import re
+import textwrap
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional
+
+from debian import GuestError
+from kernlog import complaints
+
+MARK = 'NESTED: '
+SIM = ' / vfio-sim: '
+# What the kernel says of the machine and of a driver that Debian did not sign
+LOG_ALLOWED = r'vfio_cxl_nested: (loading out-of-tree|module verification)'
+
+
+@dataclass
+class Seen:
+    """One run of level1/main.py."""
+    rows: Dict[str, str] = field(default_factory=dict)
+    log: List[str] = field(default_factory=list)
+
+    def generation(self) -> str:
+        """The generation that the kernel offers, as vfio-sim calls it."""
+        match = re.search(r'generation (\w+)', self.rows.get('host/kernel', ''))
+        if not match:
+            return ''
+        return {'v2': 'v2-reset'}.get(match[1], match[1])
+
+
+def parse(text: str) -> Seen:
+    """Read what main.py and init have printed."""
+    seen = Seen()
+    log = False
+    for line in text.replace('\r', '').splitlines():
+        if line == 'NESTED-LOG':
+            log = True
+        elif line == 'NESTED-LOG-END':
+            log = False
+        elif log:
+            seen.log.append(line)
+        elif MARK in line:
+            name, value = json.loads(line.split(MARK, 1)[1])
+            seen.rows[name] = value
+    if 'NESTED-END' not in text:
+        last = '\n'.join(text.splitlines()[-12:])
+        raise GuestError(f'the programs did not get to their end:\n{last}')
+    return seen
+
+
+class Report:
+    """The rows of both."""
+
+    def __init__(self, name: str, release: str, sim: str, seen: Seen,
+                 reference: Seen) -> None:
+        self.name = name
+        self.release = release
+        self.sim = sim
+        self.seen = dict(seen.rows)
+        # Without iommufd there is nothing to compare
+        self.reference = {name: value for name, value in reference.rows.items()
+                          if not name.startswith('iommufd/')
+                          or 'iommufd' not in seen.rows}
+        said = [line for line in complaints(seen.log)
+                if not re.search(LOG_ALLOWED, line)]
+        self.log = said
+        self.seen["kernel's log"] = 'no complaint' if not said else \
+            'FAIL ' + re.sub(r'^\[[^]]*\] ', '', said[0])
+
+    def table(self) -> str:
+        """A line for each row: what it is, and what the kernel does; below
+        it, where vfio-sim differs, what that does."""
+        lines = []
+        for name, value in self.seen.items():
+            lines.append(f'{name}: {value}')
+            other = self.reference.get(name)
+            if other is not None and other != value:
+                lines.append(f'  vfio-sim: {other}')
+        for name, value in self.reference.items():
+            if name not in self.seen:
+                lines += [f'{name}: (not reached)', f'  vfio-sim: {value}']
+        return '\n'.join(lines) + '\n'
+
+    def differences(self) -> List[str]:
+        """Names of the rows in which vfio-sim differs."""
+        return [name for name, value in self.seen.items()
+                if self.reference.get(name, value) != value] + \
+            [name for name in self.reference if name not in self.seen]
+
+    def failures(self) -> List[str]:
+        """Names of the rows that are errors."""
+        return [name for name, value in self.seen.items()
+                if value.startswith('FAIL ')]
+
+    def failed(self) -> bool:
+        """Is there an error?"""
+        return bool(self.failures())
+
+    def unlike(self, expected: str) -> List[str]:
+        """What is not as in an expected table."""
+        def split(text: str) -> Dict[str, str]:
+            found: Dict[str, str] = {}
+            name = ''
+            for line in text.splitlines():
+                if line.startswith('  ') and name:
+                    found[name] += SIM + line.split(': ', 1)[1]
+                elif line:
+                    name, value = re.split(r': ', line, maxsplit=1)
+                    found[name] = value
+            return found
+
+        def better(value: str, known: Optional[str]) -> bool:
+            """A fault is gone, or vfio-sim differs no longer."""
+            return known is not None and not value.startswith('FAIL ') and \
+                (known.startswith('FAIL ') or
+                 known.split(SIM, maxsplit=1)[0] == value)
+
+        ours, theirs = split(self.table()), split(expected)
+        notes = [f'{name}: {value}; expected: {theirs.get(name, "no such row")}'
+                 for name, value in ours.items() if theirs.get(name) != value
+                 and not better(value, theirs.get(name))]
+        notes += [f'{name}: missing; expected: {value}'
+                  for name, value in theirs.items() if name not in ours]
+        return notes
+
+    def text(self) -> str:
+        """For people."""
+        width = 34
+
+        def line(mark: str, name: str, value: str, other: str = '') -> str:
+            cells = [textwrap.wrap(cell, width) or [''] for cell in
+                     (name, value, other)]
+            rows = max(len(cell) for cell in cells)
+            return '\n'.join(
+                f'{mark if not n else "":<7} '
+                + ' '.join(f'{(c[n] if n < len(c) else ""):<{width}}'
+                           for c in cells).rstrip() for n in range(rows))
+
+        out = [f'{self.name}: Linux {self.release}, compared with vfio-sim '
+               f'--kernel={self.sim}', '',
+               line('', 'what', 'this kernel', 'vfio-sim'),
+               line('', '-' * 34, '-' * 34, '-' * 34)]
+        for name, value in self.seen.items():
+            other = self.reference.get(name)
+            differs = other is not None and other != value
+            mark = 'FAIL' if value.startswith('FAIL ') else \
+                'differs' if differs else ''
+            out.append(line(mark, name, value, other or '' if differs else ''))
+        for name, value in self.reference.items():
+            if name not in self.seen:
+                out.append(line('differs', name, '(not reached)', value))
+        out += ['', f'{len(self.seen)} rows, {len(self.failures())} failed, '
+                f'{len(self.differences())} differ from vfio-sim']
+        return '\n'.join(out) + '\n'
