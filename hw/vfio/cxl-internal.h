@@ -35,8 +35,10 @@ enum {
  *         @bar, @block, @overlay and @dvsecs count
  * @plain_reason: why
  * @exited: it is being taken away
+ * @exit_notifier: QEMU ends without taking it away
  * @migration_blocker: why the VM cannot be migrated
- * @arriving: it was plugged, and the guest has not configured it yet
+ * @arriving: it was plugged or lost power, and the guest has not configured it
+ *            since
  * @firmware_commits: virtual firmware commits decoder 0
  * @info: what the kernel said
  * @bar: the component BAR
@@ -72,6 +74,7 @@ struct VFIOCXL {
     bool plain;
     char *plain_reason;
     bool exited;
+    Notifier exit_notifier;
     Error *migration_blocker;
     bool arriving;
     bool firmware_commits;
@@ -223,6 +226,12 @@ void vfio_cxl_flr(VFIOCXL *cxl);
  * CXL r3.1 Sections 9.6 and 9.7. A CXL reset is over when this returns.
  */
 void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells);
+
+/**
+ * vfio_cxl_release_caching() - Enable the device's caching for its next user
+ * @cxl: the device, which is about to be let go
+ */
+void vfio_cxl_release_caching(VFIOCXL *cxl);
 
 /**
  * vfio_cxl_refresh_status() - Bring Cache_Invalid in STATUS2 up to date

@@ -60,6 +60,10 @@ static uint64_t overlay_read(void *opaque, hwaddr addr, unsigned size)
     VFIOCXL *cxl = opaque;
     uint64_t value = 0;
 
+    /* A vCPU may have waited for the BQL while the device was unplugged */
+    if (cxl->exited) {
+        return 0;
+    }
     addr += cxl->overlay_start;
     if (in_hdm(cxl, addr)) {
         value = cxl_hdm_read(&cxl->hdm, addr - cxl->info.hdm_offset, size);
@@ -76,6 +80,9 @@ static void overlay_write(void *opaque, hwaddr addr, uint64_t value,
 {
     VFIOCXL *cxl = opaque;
 
+    if (cxl->exited) {
+        return;
+    }
     addr += cxl->overlay_start;
     trace_vfio_cxl_write(vfio_cxl_name(cxl), addr, size, value);
     if (in_hdm(cxl, addr)) {

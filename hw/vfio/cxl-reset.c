@@ -19,8 +19,11 @@
 #include "cxl-internal.h"
 #include "trace.h"
 
-/* The kernel's own tests wait as long for a lock that is taken */
-#define RESET_TRIES 20
+/*
+ * All the waiting for one reset, which holds the BQL: for the cache to be
+ * written back, and for a lock of the kernel's that is taken.
+ */
+#define RESET_LIMIT_US (150 * 1000)
 #define RESET_WAIT_US (10 * 1000)
 
 /* A place for the kernel's view of decoder 0 that no guest has seen */
@@ -84,11 +87,34 @@ static uint16_t with_caching(VFIOCXL *cxl, uint16_t doorbell)
                        R_DVSEC_CONTROL2_DISABLE_CACHING_MASK : 0);
 }
 
-static void set_caching(VFIOCXL *cxl, uint16_t doorbell)
+/*
+ * Make the device's Disable Caching what the guest's is. The kernels pass it
+ * on only together with Initiate Cache Write Back and Invalidation, so each
+ * change has to come with one.
+ */
+static void set_caching(VFIOCXL *cxl)
 {
     if (writes_back(cxl)) {
-        write_control2(cxl, with_caching(cxl, doorbell));
+        write_control2(cxl, with_caching(cxl,
+                                         R_DVSEC_CONTROL2_INITIATE_WBI_MASK));
     }
+}
+
+/* The next user is to find caching as a reset would leave it */
+void vfio_cxl_release_caching(VFIOCXL *cxl)
+{
+    if (writes_back(cxl)) {
+        write_control2(cxl, R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
+    }
+}
+
+static bool wait_until(int64_t deadline)
+{
+    if (g_get_monotonic_time() >= deadline) {
+        return false;
+    }
+    g_usleep(RESET_WAIT_US);
+    return true;
 }
 
 void vfio_cxl_refresh_status(VFIOCXL *cxl)
@@ -102,19 +128,15 @@ void vfio_cxl_refresh_status(VFIOCXL *cxl)
 }
 
 /* Kernels that forward these bits do not write back before they reset */
-static void flush_cache(VFIOCXL *cxl)
+static void flush_cache(VFIOCXL *cxl, int64_t deadline)
 {
-    bool done = false;
+    bool done;
 
     write_control2(cxl, R_DVSEC_CONTROL2_DISABLE_CACHING_MASK |
                         R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
-    for (int i = 0; i < RESET_TRIES; i++) {
+    do {
         done = read_status2(cxl) & R_DVSEC_STATUS2_CACHE_INVALID_MASK;
-        if (done) {
-            break;
-        }
-        g_usleep(RESET_WAIT_US);
-    }
+    } while (!done && wait_until(deadline));
     trace_vfio_cxl_flush(vfio_cxl_name(cxl), done);
 }
 
@@ -123,20 +145,17 @@ static void flush_cache(VFIOCXL *cxl)
  */
 static int device_reset(VFIOCXL *cxl)
 {
+    int64_t deadline = g_get_monotonic_time() + RESET_LIMIT_US;
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    int ret = 0;
+    int ret;
 
     if (writes_back(cxl)) {
-        flush_cache(cxl);
+        flush_cache(cxl, deadline);
     }
-    for (int i = 0; i < RESET_TRIES; i++) {
+    do {
         ret = ioctl(vbasedev->fd, VFIO_DEVICE_RESET) ? -errno : 0;
-        if (ret != -EAGAIN) {
-            break;
-        }
-        g_usleep(RESET_WAIT_US);
-    }
-    set_caching(cxl, 0);
+    } while (ret == -EAGAIN && wait_until(deadline));
+    set_caching(cxl);
     trace_vfio_cxl_device_reset(vfio_cxl_name(cxl), ret);
     return ret;
 }
@@ -270,7 +289,7 @@ static void cxl_reset(VFIOCXL *cxl)
         ret = config_reset(cxl);
     }
     vfio_cxl_dvsec_cxl_reset(cxl->vdev, &cxl->dvsecs);
-    set_caching(cxl, 0);
+    set_caching(cxl);
     vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result,
                                ret ? R_DVSEC_STATUS2_RST_ERR_MASK :
                                      R_DVSEC_STATUS2_RST_DONE_MASK);
@@ -284,7 +303,7 @@ void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
     uint16_t wbi = doorbells & R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
 
     if (wbi || (old ^ new) & R_DVSEC_CONTROL2_DISABLE_CACHING_MASK) {
-        set_caching(cxl, wbi);
+        set_caching(cxl);
     }
     if (doorbells & R_DVSEC_CONTROL2_INITIATE_RST_MASK) {
         cxl_reset(cxl);
@@ -346,6 +365,8 @@ void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
         cxl_hdm_reset(&cxl->hdm);
         vfio_cxl_dvsec_reset(vdev, &cxl->dvsecs);
         cxl->reset_result = 1; /* not done yet */
+        /* Without power it is as if it was plugged anew, see pci_set_power() */
+        cxl->arriving |= !PCI_DEVICE(vdev)->enabled;
         start_probe(cxl);
     }
 }
@@ -363,7 +384,8 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
         }
         finish_reset(cxl, cxl->reset_result);
         /* In device_add, and when the guest powers up the slot */
-        if (cxl->arriving && cxl->reset_result == 0) {
+        if (cxl->arriving && PCI_DEVICE(vdev)->enabled &&
+            cxl->reset_result == 0) {
             cxl_firmware_plug(CXL_ENDPOINT(cxl));
         }
     }

@@ -22,6 +22,7 @@
 #include "hw/core/qdev-properties.h"
 #include "migration/blocker.h"
 #include "system/runstate.h"
+#include "system/system.h"
 #include "cxl-internal.h"
 
 /*
@@ -127,6 +128,11 @@ static bool block_migration(VFIOCXL *cxl, Error **errp)
     return !migrate_add_blocker_modes(&cxl->migration_blocker, modes, errp);
 }
 
+static void vfio_cxl_qemu_exit(Notifier *notifier, void *data)
+{
+    vfio_cxl_release_caching(container_of(notifier, VFIOCXL, exit_notifier));
+}
+
 static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 {
     VFIOCXLCommit commit = cxl->vdev->cxl.commit;
@@ -149,6 +155,8 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
                  cxl->info.hdm_capability, cxl->info.host_only,
                  &vfio_cxl_hdm_ops, cxl);
     vfio_cxl_viommu_init(cxl);
+    cxl->exit_notifier.notify = vfio_cxl_qemu_exit;
+    qemu_add_exit_notifier(&cxl->exit_notifier);
 
     /* Cold-plugged devices are checked together, when all windows are known */
     cxl_firmware_init();
@@ -242,6 +250,10 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
     }
     cxl->exited = true;
     migrate_del_blocker(&cxl->migration_blocker);
+    if (cxl->exit_notifier.notify) {
+        qemu_remove_exit_notifier(&cxl->exit_notifier);
+        vfio_cxl_release_caching(cxl);
+    }
     if (!cxl->plain) {
         cxl_route_remove(CXL_ENDPOINT(cxl));
         vfio_cxl_viommu_exit(cxl);

@@ -193,6 +193,26 @@ static void test_mtree(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* BARs that move again and again, where the kernel cannot map them for DMA */
+static void test_bar_moves(gconstpointer data)
+{
+    VFIOSim *sim = mode_sim(data, "");
+    g_autofree char *log = g_build_filename(sim->dir, "log", NULL);
+    g_autofree char *options = g_strdup_printf(CXL_BRIDGE CXL_WINDOW " 2>%s",
+                                               log);
+    CXLMachine *m = cxl_machine_start(sim, options, mode_is_iommufd(data), "");
+    g_autofree char *said = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    for (int i = 0; i < 50; i++) {
+        cfg_write(m, PCI_BASE_ADDRESS_0, m->bar0 + (i % 2 ? 0 : MiB / 2));
+    }
+    g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+    lines = g_strsplit(said, "\n", -1);
+    g_assert_cmpuint(g_strv_length(lines), <, 12);
+    cxl_machine_stop(m);
+}
+
 /* Sizes whose sums wrap */
 static void test_sizes(gconstpointer data)
 {
@@ -223,6 +243,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("hostile-mailbox", one_kernel, test_mailbox);
     vfio_cxl_add("hostile-all-registers", one_kernel, test_all_registers);
     vfio_cxl_add("hostile-mtree", one_kernel, test_mtree);
+    vfio_cxl_add("hostile-bar-moves", vfio_cxl_kernels, test_bar_moves);
     vfio_cxl_add("hostile-sizes", one_kernel, test_sizes);
     if (g_str_equal(qtest_get_arch(), "aarch64")) {
         vfio_cxl_add("hostile-ras", one_kernel, test_ras);

@@ -12,6 +12,7 @@
 #include "qemu/units.h"
 #include "qobject/qjson.h"
 #include "qobject/qstring.h"
+#include "hw/pci/pci_regs.h"
 #include "vfio-cxl-slot.h"
 
 #define HOST2 "0000:c2:00.0"
@@ -546,6 +547,21 @@ static void test_migration_options(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* Power to the slot goes and returns: the device arrives once more */
+static void test_power(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--memory=256M", ",id=dev0");
+
+    for (int i = 0; i < 2; i++) {
+        /* Controller off, indicator on: nothing is to be unplugged */
+        slot_power(m, SLOT_POWER_ON | PCI_EXP_SLTCTL_PCC);
+        slot_power(m, SLOT_POWER_ON);
+        cxl_machine_enumerate(m);
+        assert_firmware_committed(m, M256);
+    }
+    cxl_machine_stop(m);
+}
+
 static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
 
 int main(int argc, char **argv)
@@ -561,5 +577,6 @@ int main(int argc, char **argv)
     vfio_cxl_add("faults", two_kernels, test_faults);
     vfio_cxl_add("migration", two_kernels, test_migration);
     vfio_cxl_add("migration-options", two_kernels, test_migration_options);
+    vfio_cxl_add("power", two_kernels, test_power);
     return g_test_run();
 }

@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
-#include "vfio-cxl-helpers.h"
+#include "vfio-cxl-slot.h"
 
 #define MARK 0x1122334455667788
 #define MARK_AT 0x2000
@@ -369,7 +369,7 @@ static void test_cxl_reset(gconstpointer data)
         g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, done + i);
         /* v2 passes on the guest's choice of caching, which ends with it */
         g_assert_cmphex(kernel_dvsec_writes(m), ==,
-                        clears ? 0 : mode_is_kernel(data, "v4") ? 0x4 : 0x150);
+                        clears ? 0 : mode_is_kernel(data, "v4") ? 0x4 : 0x352);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
         g_assert_cmphex(status2(m), ==, STATUS2_DONE);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL), ==, control);
@@ -402,6 +402,54 @@ static void test_cxl_reset_fails(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* CONTROL2 of the hardware, which the kernel does not show */
+static uint64_t hardware_control2(CXLMachine *m)
+{
+    QObject *reply = vfio_sim_command(m->sim, "devices");
+    QDict *first = qobject_to(QDict, qlist_peek(qobject_to(QList, reply)));
+    uint64_t value = qdict_get_int(first, "control2");
+
+    qobject_unref(reply);
+    return value;
+}
+
+/* The hardware caches exactly while the guest wants it to */
+static void test_caching(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--memory=256M", ",id=dev0");
+
+    for (int i = 0; i < 2; i++) {
+        uint16_t wbi = i ? CONTROL2_WBI : 0;
+
+        g_assert_cmphex(hardware_control2(m), ==, 0);
+        set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE | wbi);
+        g_assert_cmphex(hardware_control2(m), ==, CONTROL2_NO_CACHE);
+        set_dvsec(m, DVSEC_CONTROL2, 0);
+        g_assert_cmphex(hardware_control2(m), ==, 0);
+        flr(m);
+        g_assert_cmphex(hardware_control2(m), ==, 0);
+
+        set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE | wbi);
+        flr(m);
+        g_assert_cmphex(hardware_control2(m), ==, CONTROL2_NO_CACHE);
+        sim(m, "fault", "device_reset errno=5 count=1");
+        flr(m);
+        g_assert_cmphex(hardware_control2(m), ==, CONTROL2_NO_CACHE);
+        flr(m);
+        sbr(m);
+        g_assert_cmphex(hardware_control2(m), ==, 0);
+
+        set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE | wbi);
+        g_assert_cmphex(hardware_control2(m), ==, CONTROL2_NO_CACHE);
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+    }
+    set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
+    device_unplug(m);
+    g_assert_cmphex(hardware_control2(m), ==, 0);
+    cxl_machine_stop(m);
+}
+
 /* CXL r3.1 Section 9.6; only v2 kernels pass it on */
 static void test_cache(gconstpointer data)
 {
@@ -426,14 +474,14 @@ static void test_cache(gconstpointer data)
 
     /* These kernels leave it to QEMU to write back before a reset */
     flr(m);
-    g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x30 : 0);
+    g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x32 : 0);
     g_assert_cmphex(status2(m), ==, 0);
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
     /* And what the guest has chosen stays in force */
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
     kernel_dvsec_writes(m);
     flr(m);
-    g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x31 : 0);
+    g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x33 : 0);
     cxl_machine_stop(m);
 }
 
@@ -584,10 +632,10 @@ static void test_busy(gconstpointer data)
     CXLMachine *m = start_with_log(data, &log);
     uint64_t base = hdm_base(m, 0);
 
-    sim(m, "set", "reset-busy=19");
+    sim(m, "set", "reset-busy=3");
     flr(m);
     assert_firmware_committed(m, M256);
-    sim(m, "set", "reset-busy=19");
+    sim(m, "set", "reset-busy=3");
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
     g_assert_cmphex(status2(m), ==, STATUS2_DONE);
     assert_firmware_committed(m, M256);
@@ -694,6 +742,7 @@ int main(int argc, char **argv)
     add("cxl-reset", vfio_cxl_kernels, test_cxl_reset);
     add("cxl-reset-fails", resets, test_cxl_reset_fails);
     add("cache", vfio_cxl_kernels, test_cache);
+    add("caching", vfio_cxl_kernels_v2, test_caching);
     add("reset-fails", vfio_cxl_kernels, test_reset_fails);
     vfio_cxl_add("hot-reset", vfio_cxl_kernels, test_hot_reset);
     add("no-flr", vfio_cxl_kernels, test_no_flr);

@@ -125,6 +125,30 @@ static bool reaches(CXLMachine *m, uint64_t gpa)
     return leads(m, MEM_IOVA + 0x1000, gpa + 0x1000);
 }
 
+/* A guest may map memory that is not there, as often as it likes */
+static void test_flood(gconstpointer data)
+{
+    VFIOSim *sim = mode_sim(data, "");
+    g_autofree char *log = g_build_filename(sim->dir, "log", NULL);
+    g_autofree char *options = g_strdup_printf(VIOMMU CXL_BRIDGE CXL_WINDOW
+                                               " 2>%s", log);
+    CXLMachine *m = cxl_machine_start(sim, options, mode_is_iommufd(data),
+                                      ",x-cxl-commit=guest");
+    g_autofree char *said = NULL;
+    char *first;
+
+    enable_translation(m, true);
+    for (int i = 0; i < 50; i++) {
+        set_page(m, MEM_IOVA + (i % 8) * GiB, ROUND_UP(m->window, GiB),
+                 i % 16 < 8);
+    }
+    g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+    first = strstr(said, "iommu map to non memory area");
+    g_assert_nonnull(first);
+    g_assert_null(strstr(first + 1, "iommu map to non memory area"));
+    cxl_machine_stop(m);
+}
+
 /*
  * The guest's I/O virtual addresses lead to device memory while that is in
  * the guest's map, without the guest doing anything
@@ -358,6 +382,7 @@ int main(int argc, char **argv)
         vfio_cxl_add("part", two_kernels, test_part);
         vfio_cxl_add("reset", two_kernels, test_reset);
         vfio_cxl_add("unplug", two_kernels, test_unplug);
+        vfio_cxl_add("flood", two_kernels, test_flood);
     } else {
         vfio_cxl_add("smmuv3", vfio_cxl_kernels_v2, test_smmuv3);
     }

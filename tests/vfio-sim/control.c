@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernel.h"
 #include "sim.h"
 
 typedef struct Text {
@@ -106,6 +107,8 @@ static void cmd_devices(Text *t)
             put_decoder(t, "hdm", &dev->st->shadow[VFIO_SIM_CM_HDM / 4]);
             put(t, ", ");
             put_decoder(t, "hardware", &dev->st->cm[VFIO_SIM_CM_HDM / 4]);
+            put(t, ", \"control2\": %u",
+                sim_ld16(dev->st->hw + SIM_ECAP_CXL_DEVICE + DVSEC_CONTROL2));
             sim_device_unlock(dev);
         }
         put(t, "}");

@@ -244,13 +244,13 @@ static void v2_control2(SimDevice *dev, uint8_t *v, uint8_t *hw, uint16_t value)
     uint16_t doorbells = CONTROL2_WBI | CONTROL2_RESET;
 
     sim_st16(v + DVSEC_CONTROL2, value & 0x3f & ~doorbells);
-    sim_st16(hw + DVSEC_CONTROL2, value & CONTROL2_NO_CACHE);
+    /* Nothing reaches the hardware without the doorbell */
     if ((value & CONTROL2_WBI) && (cap & CAP_WBI)) {
+        uint16_t status = sim_ld16(hw + DVSEC_STATUS2) & ~STATUS2_INVALID;
+
+        sim_st16(hw + DVSEC_CONTROL2, value & CONTROL2_NO_CACHE);
         sim_st16(hw + DVSEC_STATUS2,
-                 sim_ld16(hw + DVSEC_STATUS2) | STATUS2_INVALID);
-    } else if (!(value & CONTROL2_NO_CACHE)) {
-        sim_st16(hw + DVSEC_STATUS2,
-                 sim_ld16(hw + DVSEC_STATUS2) & ~STATUS2_INVALID);
+                 status | (value & CONTROL2_NO_CACHE ? STATUS2_INVALID : 0));
     }
     if ((value & CONTROL2_RESET) && (cap & CAP_RESET) &&
         has_reset_patches(dev)) {

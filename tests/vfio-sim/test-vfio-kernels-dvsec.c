@@ -161,8 +161,12 @@ static void test_cache(void)
     set_dvsec(d, CONTROL2, 3, 2);
     g_assert_cmpint(dvsec(d, CONTROL2) & 2, ==, 0);
     g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, 1);
+    /* v2 passes nothing on without the doorbell, not even the way back */
     set_dvsec(d, CONTROL2, 0, 2);
-    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, 0);
+    g_assert_cmpint(dvsec(d, CONTROL2) & 1, ==, 0);
+    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, is(V5) ? 0 : 1);
+    set_dvsec(d, CONTROL2, 2, 2);
+    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, is(V5) ? 1 : 0);
     device_close(d);
 }
 
