@@ -187,7 +187,7 @@ def expected(words: str, place: str) -> bool:
     """What checkpatch cannot know about this series."""
     return (
         # One commit changes MAINTAINERS for all of them.
-        words.endswith('added, moved or deleted file(s):')
+        'added, moved or deleted file(s)' in words
         # No released kernel has this interface yet.
         or 'are you using scripts/update-linux-headers.sh' in words
         # vfio-sim is preloaded into QEMU and cannot use QEMU's utilities.

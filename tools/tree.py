@@ -13,7 +13,6 @@ are links into the repository, which git is told to ignore.
 
 import functools
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -471,22 +470,6 @@ class Tree:
         self.git('config', 'qct.pin', version)
         say(f'tools/pin.py: the release is {version}')
 
-    def take_over(self) -> None:
-        """Keep a tree, and its edits, that was made before git held it."""
-        known = self.place / 'state.json'
-        if not known.exists():
-            return
-        state = json.loads(known.read_text())
-        self.git('reset', '-q', '--mixed', self.make(self.from_hooks()))
-        for name in self.edited():
-            data = (self.src / name).read_bytes()
-            if hashlib.sha256(data).hexdigest() == \
-                    state.get(name, {}).get('result'):
-                self.git('checkout', '-q', 'HEAD', '--', name)
-        for name in self.edited():
-            say(f'tree: {name} has edits')
-        known.unlink()
-
 
 def assembled() -> Tree:
     """Our tree, up to date."""
@@ -495,7 +478,6 @@ def assembled() -> Tree:
         before = tree.base
         tree.git('update-ref', 'refs/qct/pristine', tree.release())
         try:
-            tree.take_over()
             changed = tree.update()
         except Failure:
             if before:
@@ -535,7 +517,6 @@ def run() -> int:
     if not tree.base:
         raise Failure('there is no assembled tree yet: make tree')
     with lock(QEMU):
-        tree.take_over()
         if action == 'refresh':
             changed = tree.refresh(os.environ.get('HOOK', ''))
             for name in tree.stray():
