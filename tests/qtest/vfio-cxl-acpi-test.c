@@ -287,15 +287,17 @@ static void check_iort(const char *name, const char *options)
 #define VIRTIO_BLK \
     " -drive if=none,id=disk0,driver=null-co" \
     " -device virtio-blk-pci,id=blk0,bus=rp0,drive=disk0"
+/* An ITS stands behind the SMMUs only with GICv3 */
+#define WITH_ITS VIRTIO_BLK " -M gic-version=3"
 
 static void test_smmu(void)
 {
-    check_iort("smmuv3-iort", VIRTIO_BLK
+    check_iort("smmuv3-iort", WITH_ITS
                " -device arm-smmuv3,id=smmu0,primary-bus=cxl.0");
-    check_iort("two-smmuv3-iort", VIRTIO_BLK
+    check_iort("two-smmuv3-iort", WITH_ITS
                " -device arm-smmuv3,id=smmu0,primary-bus=cxl.0"
                " -device arm-smmuv3,id=smmu1,primary-bus=pcie.0");
-    check_iort("machine-smmuv3-iort", VIRTIO_BLK " -M iommu=smmuv3");
+    check_iort("machine-smmuv3-iort", WITH_ITS " -M iommu=smmuv3");
 }
 
 /* This release's SMMUv3 does not tell VFIO what the guest maps */
