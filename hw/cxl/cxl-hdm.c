@@ -320,7 +320,7 @@ static void write_dword(CXLHDM *hdm, unsigned offset, uint32_t value)
     }
 }
 
-uint64_t cxl_hdm_read(const CXLHDM *hdm, unsigned offset, unsigned size)
+uint64_t cxl_hdm_peek(const CXLHDM *hdm, unsigned offset, unsigned size)
 {
     uint64_t value;
 
@@ -330,6 +330,13 @@ uint64_t cxl_hdm_read(const CXLHDM *hdm, unsigned offset, unsigned size)
     } else if (size < 4) {
         value = extract64(value, (offset & 3) * 8, size * 8);
     }
+    return value;
+}
+
+uint64_t cxl_hdm_read(const CXLHDM *hdm, unsigned offset, unsigned size)
+{
+    uint64_t value = cxl_hdm_peek(hdm, offset, size);
+
     trace_cxl_hdm_read(offset, size, value);
     return value;
 }

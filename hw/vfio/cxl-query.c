@@ -84,7 +84,7 @@ static uint64_t read_pair(VFIOCXL *cxl, unsigned n, unsigned reg)
     const unsigned stride = A_CXL_HDM_DECODER1_BASE_LO -
                             A_CXL_HDM_DECODER0_BASE_LO;
 
-    return cxl_hdm_read(&cxl->hdm, start + n * stride + reg -
+    return cxl_hdm_peek(&cxl->hdm, start + n * stride + reg -
                         A_CXL_HDM_DECODER0_BASE_LO, 8);
 }
 

@@ -167,8 +167,8 @@ static const struct vfio_region_info *get_region(VFIODevice *vbasedev,
 
     if (index < VFIO_PCI_NUM_REGIONS ||
         index >= vbasedev->num_initial_regions) {
-        error_setg(errp, "CXL region %u of %u regions", index,
-                   vbasedev->num_initial_regions);
+        error_setg(errp, "CXL region index %u out of range (%u regions)",
+                   index, vbasedev->num_initial_regions);
         return NULL;
     }
     ret = vfio_device_get_region_info(vbasedev, index, &info);
@@ -224,10 +224,11 @@ static bool get_registers(VFIODevice *vbasedev, VFIOCXLInfo *info,
     if (!region) {
         return false;
     }
-    if (info->registers_offset > CXL2_COMPONENT_BLOCK_SIZE ||
+    if (!region->size ||
+        info->registers_offset > CXL2_COMPONENT_BLOCK_SIZE ||
         region->size > CXL2_COMPONENT_BLOCK_SIZE - info->registers_offset) {
-        error_setg(errp, "component registers of 0x%" PRIx64 " bytes",
-                   (uint64_t)region->size);
+        error_setg(errp, "component register region has invalid size 0x%"
+                   PRIx64, (uint64_t)region->size);
         return false;
     }
     info->registers_size = region->size;
@@ -347,8 +348,8 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
                                          DECODER_COUNT));
     if (info->decoder_count < 1 ||
         info->decoder_count > info->kernel->max_decoders) {
-        error_setg(errp, "%u HDM decoders; this kernel offers 1 to %u",
-                   info->decoder_count, info->kernel->max_decoders);
+        error_setg(errp, "unsupported number of HDM decoders: %u (expected 1 "
+                   "to %u)", info->decoder_count, info->kernel->max_decoders);
         return false;
     }
     if (d0 + 0x10 + 0x20 * info->decoder_count >
@@ -582,15 +583,19 @@ static bool read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
                          Error **errp)
 {
     struct vfio_region_info *registers = NULL;
+    unsigned bar, failed = 0;
     uint64_t offset = 0;
-    unsigned bar;
+    int failure = 0;
 
     for (unsigned i = VFIO_PCI_NUM_REGIONS;
          i < vbasedev->num_initial_regions; i++) {
         const struct vfio_region_info_cap_type *type;
         struct vfio_region_info *region = NULL;
+        int ret = vfio_device_get_region_info(vbasedev, i, &region);
 
-        if (vfio_device_get_region_info(vbasedev, i, &region)) {
+        if (ret) {
+            failed = failed ?: i;
+            failure = failure ?: ret;
             continue;
         }
         type = get_type(region);
@@ -605,6 +610,11 @@ static bool read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
             info->registers_region = i;
             registers = region;
         }
+    }
+    if ((!registers || !info->memory_region) && failed) {
+        error_setg_errno(errp, -failure, "cannot get info of CXL region %u",
+                         failed);
+        return false;
     }
     if (!registers || !info->memory_region) {
         error_setg(errp, "the kernel describes the CXL device in a form that "

@@ -22,7 +22,7 @@ from debian import GuestError
 PATIENCE = 300.0
 
 
-# QEMU 10.2.2 says so of every VFIO group that it closes without KVM
+# QEMU says so of every VFIO group that it closes without KVM
 QEMU_MAY_SAY = r"KVM VFIO device isn't created yet"
 
 

@@ -346,7 +346,7 @@ static void test_no_dma(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Enabling MSI-X with only a high vector unmasked crashed QEMU 10.2.2 */
+/* Enabling MSI-X with only a high vector unmasked crashed QEMU before 11.0 */
 static void test_msix_high_vector(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "", "");
@@ -367,7 +367,7 @@ static void test_msix_high_vector(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* An iommufd that cannot change its process crashed QEMU 10.2.2 */
+/* An iommufd that cannot change its process crashed QEMU before 11.0 */
 static void test_no_change_process(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--fault='" VFIO_CXL_HOST

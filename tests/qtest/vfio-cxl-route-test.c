@@ -84,7 +84,7 @@ static void test_decoders(gconstpointer data)
     cxl_machine_stop(m);
 
     mode_refused(data, "--decoders=12", CXL_BRIDGE CXL_WINDOW,
-                 ",bus=rp0,x-cxl=on", "this kernel offers 1 to 10");
+                 ",bus=rp0,x-cxl=on", "decoders: 12 (expected 1 to 10)");
 }
 
 /*

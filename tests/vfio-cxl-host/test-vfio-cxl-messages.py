@@ -42,6 +42,7 @@ CASES = [
     ('v2-reset', '--mangle=memory-size-0'),
     ('v2-reset', '--mangle=registers-size-large'),
     ('v2-reset', '--mangle=registers-size-0'),
+    ('v2-reset', '--mangle=registers-size-small'),
     ('v2-reset', '--mangle=array-zero'),
     ('v2-reset', '--mangle=hdm-missing'),
     ('v4', '--mangle=geometry-offset-unaligned'),

@@ -112,6 +112,16 @@ static inline unsigned cxl_hdm_length(const CXLHDM *hdm)
 uint64_t cxl_hdm_read(const CXLHDM *hdm, unsigned offset, unsigned size);
 
 /**
+ * cxl_hdm_peek() - Read a register on behalf of QEMU itself
+ * @hdm: the block
+ * @offset: see cxl_hdm_read()
+ * @size: see cxl_hdm_read()
+ *
+ * Returns: what cxl_hdm_read() does, without a trace of a guest's access
+ */
+uint64_t cxl_hdm_peek(const CXLHDM *hdm, unsigned offset, unsigned size);
+
+/**
  * cxl_hdm_write() - Write a register
  * @hdm: the block
  * @offset: bytes from the start of the block, a multiple of @size

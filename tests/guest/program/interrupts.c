@@ -103,7 +103,7 @@ void check_intx(const char *name)
         set32(dev.regs + VFIO_SIM_REG_DOORBELL, 0);
         if (!wait_readable(fd, 3000) || read(fd, &count, 4) != 4) {
 #ifdef __x86_64__
-            /* 10.2.2 unmodified, any device: _PRT and pxb_map_irq_fn differ */
+            /* unmodified QEMU, any device: _PRT and pxb_map_irq_fn differ */
             if (round == 0) {
                 skip(name, "%s", "q35 raises INTx below an expander bridge on "
                      "another line than its ACPI tables say");
