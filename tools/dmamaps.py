@@ -203,8 +203,9 @@ def lacking(found: Stages, setup: Setup) -> str:
         ram = [one['iova'] for one in mapped if one['kind'] == 'ram']
         emulated = [iova for iova in ram if mmio <= iova < mmio + 4 * ROOM]
         bars = len({one['host'] for one in mapped if one['kind'] == 'bar'})
-        # iommufd cannot map BARs by address
-        if bars != (len(setup.plain()) if on and not setup.iommufd else 0):
+        # iommufd cannot map BARs by address, and needs a kernel with dma-bufs
+        able = on and (not setup.iommufd or setup.kernel != 'v2')
+        if bars != (len(setup.plain()) if able else 0):
             return f'{stage}: BARs of {bars} devices are mapped'
         if len(emulated) == len(ram):
             return f'{stage}: no RAM is mapped'

@@ -197,7 +197,10 @@ class TestCommand(unittest.TestCase):
         self.assertTrue(reply['usable'], failures(reply))
         words: List[str] = reply['command']
         done = self.start(words, sim)
-        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        # The v2 kernels have no dma-bufs, which QEMU says of any device
+        said = [line for line in done.stderr.splitlines()
+                if 'VFIO dma-buf not supported in kernel' not in line]
+        self.assertEqual((done.returncode, said), (0, []))
         return words
 
     def test_one(self) -> None:
