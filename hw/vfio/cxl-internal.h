@@ -66,6 +66,8 @@ enum {
  * @keeps_view: it does; then it carries out a guest's CXL reset, too
  * @reset_result: of a reset between vfio_cxl_reset_prepare() and
  *                vfio_cxl_reset_done(): 0, -errno, or 1 if nobody knows
+ * @wrote_back: the guest has asked for a write-back since it last changed
+ *              Disable Caching
  */
 struct VFIOCXL {
     Object parent_obj;
@@ -102,6 +104,7 @@ struct VFIOCXL {
     bool probing;
     bool keeps_view;
     int reset_result;
+    bool wrote_back;
 };
 
 static inline const char *vfio_cxl_name(VFIOCXL *cxl)

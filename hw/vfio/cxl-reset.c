@@ -122,7 +122,7 @@ void vfio_cxl_refresh_status(VFIOCXL *cxl)
     if (writes_back(cxl)) {
         vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs,
                                    R_DVSEC_STATUS2_CACHE_INVALID_MASK,
-                                   caching_disabled(cxl) ?
+                                   caching_disabled(cxl) && cxl->wrote_back ?
                                    read_status2(cxl) : 0);
     }
 }
@@ -304,6 +304,8 @@ void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
 
     if (wbi || (old ^ new) & R_DVSEC_CONTROL2_DISABLE_CACHING_MASK) {
         set_caching(cxl);
+        /* What QEMU adds to a write of the guest's must not show */
+        cxl->wrote_back = wbi;
     }
     if (doorbells & R_DVSEC_CONTROL2_INITIATE_RST_MASK) {
         cxl_reset(cxl);
