@@ -22,8 +22,10 @@ from debian import GuestError
 PATIENCE = 300.0
 
 
-# QEMU says so of every VFIO group that it closes without KVM
-QEMU_MAY_SAY = r"KVM VFIO device isn't created yet"
+# QEMU says so of every VFIO group that it closes without KVM, and of kernels
+# without dma-bufs
+QEMU_MAY_SAY = (r"KVM VFIO device isn't created yet"
+                r'|VFIO dma-buf not supported in kernel')
 
 
 class Monitor:
@@ -103,7 +105,7 @@ class Session:
         self.errors = log.with_suffix('.qemu')
         fd = theirs.fileno()
         command = command + ['-chardev', f'socket,id=qmp,fd={fd}',
-                             '-mon', 'chardev=qmp,mode=control']
+                             '-object', 'monitor-qmp,id=qmp0,chardev=qmp']
         self.out.write((' '.join(command) + '\n').encode())
         with self.errors.open('wb') as errors:
             self.proc = children.start(command, stdin=subprocess.PIPE,
