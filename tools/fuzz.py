@@ -47,8 +47,9 @@ def compile_harness(name: str, *extra: str) -> Path:
                 f'{src}/linux-headers', *glib('--cflags'),
                 str(src / 'hw/vfio/cxl-uapi.c'),
                 str(src / 'hw/vfio/info-cap.c'), str(HARNESS),
-                str(obj / 'libqemuutil.a'), *glib('--libs'), '-lm',
-                '-lpthread', '-o', str(program)],
+                '-Wl,--start-group', str(obj / 'libqom.a'),
+                str(obj / 'libqemuutil.a'), '-Wl,--end-group',
+                *glib('--libs'), '-lm', '-lpthread', '-o', str(program)],
                OUT / 'compile.log', f'compiling {name}')
     return program
 
@@ -72,7 +73,7 @@ def check_seeds(program: Path, results: Path) -> None:
 
 
 def run() -> int:
-    build.build(('libqemuutil.a',))
+    build.build(('libqom.a', 'libqemuutil.a'))
     if sys.argv[1:] == ['--seeds']:
         return write_seeds()
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 10000000

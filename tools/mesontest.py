@@ -47,6 +47,15 @@ def read(log: Path) -> Cases:
     return results
 
 
+def names(obj: Path) -> List[str]:
+    """The names of all tests that a build has."""
+    listing = subprocess.run([str(obj / 'pyvenv/bin/meson'), 'introspect',
+                              '--tests', str(obj)], check=True,
+                             env=environment(), text=True,
+                             stdout=subprocess.PIPE).stdout
+    return [test['name'] for test in json.loads(listing)]
+
+
 def run(obj: Path, names: Sequence[str], logs: Path,
         arguments: Sequence[str] = (), wrapper: str = '',
         keep: Callable[[List[tap.Case]], None] = lambda cases: None) -> Cases:
@@ -63,6 +72,8 @@ def run(obj: Path, names: Sequence[str], logs: Path,
         old.unlink()
     command = [str(obj / 'pyvenv/bin/meson'), 'test', '-C', str(obj),
                '--no-rebuild', '--num-processes', jobs(), '--logbase', 'qct',
+               # The limits of tests are for a machine that is idle
+               '--timeout-multiplier=2',
                f'--test-args={shlex.join(arguments)}']
     if wrapper:
         command.append('--wrapper=' + wrapper)
