@@ -128,7 +128,7 @@ def tool(name: str, *words: str) -> Callable[[Path], None]:
 # Part -> what runs it and the seconds it may take.
 PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'unit': (check_unit, 1500),
-    'qtest': (check_qtest, 2100),
+    'qtest': (check_qtest, 1500),
     'asan': (check_asan, 1200),
     'fuzz': (check_fuzz, 300),
     'guest': (check_guest, 1200),

@@ -47,7 +47,7 @@ def read(log: Path) -> Cases:
     return results
 
 
-def names(obj: Path) -> List[str]:
+def known(obj: Path) -> List[str]:
     """The names of all tests that a build has."""
     listing = subprocess.run([str(obj / 'pyvenv/bin/meson'), 'introspect',
                               '--tests', str(obj)], check=True,

@@ -213,8 +213,9 @@ def case(cases: List[tap.Case], name: str, test: Callable[[], str]) -> bool:
 def failures(obj: Path, logs: Path, has_qtests: bool) -> str:
     """Run the tests of a step; '' or which did not pass."""
     # meson refuses a name that no test has
-    has = mesontest.names(obj)
-    wanted = TESTS[:1] + [name for name in TESTS[1:] if fnmatch.filter(has, name)]
+    has = mesontest.known(obj)
+    wanted = TESTS[:1] + [name for name in TESTS[1:]
+                          if fnmatch.filter(has, name)]
     results = mesontest.run(obj, wanted, logs)
     if has_qtests:
         results.update(mesontest.run(obj, QTESTS, logs / 'qtest',
