@@ -46,7 +46,8 @@ help:
 ##   make check-dist      quilt patches applied to Debian's package
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
 ##   make check-series    is series/ complete; does each step compile and work
-##   make fuzz            10 million replies, or RUNS=
+##   make fuzz            10 million replies and a million operations of a
+##                        guest; RUNS= replies only
 ##   make bench           measure what passthrough costs; QUICK=1 in a minute
 ##   make series          write a mailable series to build/series; V=2 ...
 ##   make deps            install (or name) the Debian packages needed
@@ -118,7 +119,7 @@ nested: deps-guest build
 
 .PHONY: fuzz
 fuzz: deps-test
-	@$(TOOL)fuzz.py $(or $(RUNS),10000000)
+	@$(TOOL)fuzz.py $(RUNS)
 
 .PHONY: bench
 bench: deps-build

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import build
 from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, main,
@@ -79,9 +79,10 @@ def qemu() -> Path:
     return QEMU / 'obj/qemu-system-x86_64'
 
 
-def start(accel: str, sim: List[str], *options: str) -> Machine:
+def start(accel: str, sim: List[str], *options: str,
+          buffers: Sequence[int] = (), length: int = 0) -> Machine:
     return Machine(qemu(), BUILD / 'bench/guest.rom', accel, list(options),
-                   sim)
+                   sim, buffers=buffers, length=length)
 
 
 def port(number: int, bridge: int = 0) -> List[str]:
@@ -185,7 +186,11 @@ def kvm_access() -> None:
                    *BRIDGE, *port(0), *port(1),
                    '-M', 'cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size=1G',
                    '-device', HOST % 1 + ',bus=rp00',
-                   '-device', HOST % 2 + ',bus=rp01,x-cxl=off') as guest:
+                   '-device', HOST % 2 + ',bus=rp01,x-cxl=off',
+                   buffers=(RAM, RAM + BUFFER), length=BUFFER) as guest:
+            if guest.mixed:
+                not_measured('KVM, device memory / RAM', guest.mixed)
+                return
             device, plain = guest.enumerate({12: 2})
             hdm = device.find_decoders()
             base = guest.load(hdm + m.HDM_BASE) | \
@@ -371,8 +376,11 @@ def tcg_type3() -> None:
                'cxl-fmw.1.targets.0=cxl.1,cxl-fmw.1.size=1G',
                '-object', 'memory-backend-ram,id=mem1,size=256M',
                '-device', HOST % 1 + ',bus=rp00',
-               '-device', 'cxl-type3,bus=rp10,volatile-memdev=mem1,id=type3'
-               ) as guest:
+               '-device', 'cxl-type3,bus=rp10,volatile-memdev=mem1,id=type3',
+               buffers=(RAM,), length=MIB) as guest:
+        if guest.mixed:
+            not_measured('TCG, device memory / RAM', guest.mixed)
+            return
         ours, type3 = guest.enumerate({12: 1, 20: 1})
         hdm = ours.find_decoders()
         base = guest.load(hdm + m.HDM_BASE) | \

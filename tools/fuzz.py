@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""make fuzz: feed arbitrary replies of a kernel to the reader of its interface.
+"""make fuzz: arbitrary replies of a kernel, and a guest that does anything.
 
-fuzz.py [RUNS] [TAP]   libFuzzer with ASan and UBSan, from tests/fuzz/corpus
+fuzz.py                both of what follows, ten million runs and a million
+                       operations
+fuzz.py RUNS [TAP]     feed replies to the reader of the kernel's interface, by
+                       libFuzzer with ASan and UBSan, from tests/fuzz/corpus
+fuzz.py --guest [OPS]  vfio-cxl-blind-test, OPS operations over all kernels,
+                       both backends and both machines
 fuzz.py --seeds        write what each kernel says to tests/fuzz/corpus again
 """
 
@@ -14,6 +19,7 @@ from pathlib import Path
 from typing import List
 
 import build
+import mesontest
 import tap
 from common import Clock, Failure, QEMU, ROOT, main, run_logged, say
 
@@ -21,6 +27,9 @@ HARNESS = ROOT / 'tests/fuzz/fuzz-vfio-cxl-uapi.c'
 CORPUS = ROOT / 'tests/fuzz/corpus'
 OUT = ROOT / 'build/fuzz'
 KERNELS = ['v2', 'v3', 'v4', 'v5']
+OPERATIONS = 1000000
+# Five kernels, two backends, two machines
+MODES = 20
 # A run takes about 10 us; the limit is for a machine that is busy.
 SECONDS_PER_MILLION = 120
 
@@ -72,7 +81,27 @@ def check_seeds(program: Path, results: Path) -> None:
                                       f'{name} kernel is accepted')])
 
 
+def fuzz_guest(operations: int) -> int:
+    build.build()
+    clock = Clock()
+    os.environ['VFIO_CXL_BLIND_OPS'] = str(-(-operations // MODES))
+    os.environ.setdefault('VFIO_CXL_BLIND_SEED', str(os.getpid()))
+    say(f'{operations} operations of a guest, '
+        f'VFIO_CXL_BLIND_SEED={os.environ["VFIO_CXL_BLIND_SEED"]}')
+    found = mesontest.run(QEMU / 'obj', ['qtest-*/vfio-cxl-blind-test'],
+                          OUT / 'guest', patience=10)
+    cases = [case for some in found.values() for case in some]
+    bad = [case.name for case in cases if case.result != 'ok']
+    if bad or len(cases) != MODES:
+        raise Failure(f'{len(cases)} of {MODES} tests ran, failed: '
+                      f'{", ".join(bad) or "none"}')
+    say(f'{operations} operations without a finding ({clock})')
+    return 0
+
+
 def run() -> int:
+    if sys.argv[1:2] == ['--guest']:
+        return fuzz_guest(int(sys.argv[2]) if sys.argv[2:] else OPERATIONS)
     build.build(('libqom.a', 'libqemuutil.a'))
     if sys.argv[1:] == ['--seeds']:
         return write_seeds()
@@ -100,7 +129,7 @@ def run() -> int:
     say(f'{done.group(1)} runs without a finding ({clock})')
     tap.append(results, [tap.Case('ok', f'vfio-cxl-uapi: {done.group(1)} '
                                   'fuzz runs without a finding')])
-    return 0
+    return 0 if sys.argv[1:] else fuzz_guest(OPERATIONS)
 
 
 if __name__ == '__main__':

@@ -58,10 +58,12 @@ def known(obj: Path) -> List[str]:
 
 def run(obj: Path, names: Sequence[str], logs: Path,
         arguments: Sequence[str] = (), wrapper: str = '',
-        keep: Callable[[List[tap.Case]], None] = lambda cases: None) -> Cases:
+        keep: Callable[[List[tap.Case]], None] = lambda cases: None,
+        patience: int = 2) -> Cases:
     """Run the tests of these names, which may have wildcards, with arguments.
 
-    What has ended when this program is told to end is kept, too.
+    What has ended when this program is told to end is kept, too. The limits of
+    tests, which are for a machine that is idle, are multiplied by patience.
     """
     if arguments.count('-p') > 1:
         say('meson calls programs that pass an ERROR here, as they print a plan '
@@ -72,8 +74,7 @@ def run(obj: Path, names: Sequence[str], logs: Path,
         old.unlink()
     command = [str(obj / 'pyvenv/bin/meson'), 'test', '-C', str(obj),
                '--no-rebuild', '--num-processes', jobs(), '--logbase', 'qct',
-               # The limits of tests are for a machine that is idle
-               '--timeout-multiplier=2',
+               f'--timeout-multiplier={patience}',
                f'--test-args={shlex.join(arguments)}']
     if wrapper:
         command.append('--wrapper=' + wrapper)

@@ -71,13 +71,14 @@ static bool take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val, int len)
 }
 
 /* Can the kernel take the memory away during a config write? */
-static bool may_end_access(PCIDevice *pdev, uint32_t addr, uint32_t val,
-                           int len)
+static bool may_end_access(VFIOCXL *cxl, uint32_t addr, uint32_t val, int len)
 {
+    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
     uint16_t bits, mask;
 
     bits = written_bits(addr, val, len, PCI_COMMAND, &mask);
-    if (mask & ~bits & PCI_COMMAND_MEMORY) {
+    if (cxl->info.kernel->memory_space_gate &&
+        mask & ~bits & PCI_COMMAND_MEMORY) {
         return true;
     }
     if (pdev->pm_cap) {
@@ -120,7 +121,7 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
     } else if (take_flr(pdev, addr, &val, len)) {
         vfio_pci_write_config(pdev, addr, val, len);
         vfio_cxl_flr(cxl);
-    } else if (may_end_access(pdev, addr, val, len)) {
+    } else if (may_end_access(cxl, addr, val, len)) {
         vfio_cxl_block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
         vfio_pci_write_config(pdev, addr, val, len);
         vfio_cxl_follow_power(cxl);

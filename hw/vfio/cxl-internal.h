@@ -28,6 +28,13 @@ enum {
     VFIO_CXL_LOST = VFIO_CXL_HOST_NOT_COMMITTED | VFIO_CXL_RESET_FAILED,
 };
 
+/* What a guest can write in the RAS Capability (CXL r3.1 Section 8.2.4.17) */
+typedef struct VFIOCXLRAS {
+    uint32_t uncorrectable_mask;
+    uint32_t uncorrectable_severity;
+    uint32_t correctable_mask;
+} VFIOCXLRAS;
+
 /**
  * struct VFIOCXL - the CXL side of a vfio-pci device
  * @vdev: the device
@@ -44,9 +51,7 @@ enum {
  * @bar: the component BAR
  * @block: offset of the component registers in it
  * @overlay: the component registers as the guest sees them
- * @overlay_start: offset of the first of them in the block
- * @array: the capability array and what the kernel keeps of the registers
- *         between it and the HDM decoders, where the block is trapped
+ * @ras: what the guest has written to the RAS Capability
  * @dvsecs: the CXL DVSECs
  * @hdm: the HDM decoders that the guest sees
  * @route: where the memory is mapped
@@ -84,8 +89,7 @@ struct VFIOCXL {
     unsigned bar;
     uint64_t block;
     MemoryRegion overlay;
-    unsigned overlay_start;
-    uint8_t *array;
+    VFIOCXLRAS ras;
     VFIOCXLDVSECs dvsecs;
     CXLHDM hdm;
     CXLRoute route;
@@ -127,9 +131,18 @@ bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp);
  * vfio_cxl_guest_allows() - May the memory be touched, says the guest?
  * @cxl: the device
  *
- * Memory Space Enable, Mem_Enable of the CXL Device DVSEC, and D0.
+ * Mem_Enable of the CXL Device DVSEC, D0, and with some kernels Memory Space
+ * Enable.
  */
 bool vfio_cxl_guest_allows(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_memory_space_allows() - Does Memory Space Enable permit access?
+ * @cxl: the device
+ *
+ * Returns: true also if the kernel does not take the memory away with it
+ */
+bool vfio_cxl_memory_space_allows(VFIOCXL *cxl);
 
 /**
  * vfio_cxl_is_open() - May the memory be touched now?
@@ -248,11 +261,10 @@ void vfio_cxl_refresh_status(VFIOCXL *cxl);
 extern const CXLHDMOps vfio_cxl_hdm_ops;
 
 /**
- * vfio_cxl_read_array() - Copy the registers before the HDM decoders
- * @cxl: the device, where the kernel traps the whole component block
- * @errp: a register that cannot be read
+ * vfio_cxl_ras_reset() - Reset the RAS Capability to its defaults
+ * @cxl: the device
  */
-bool vfio_cxl_read_array(VFIOCXL *cxl, Error **errp);
+void vfio_cxl_ras_reset(VFIOCXL *cxl);
 
 /*
  * cxl-query.c: what can be seen from outside

@@ -20,6 +20,14 @@
 #include "cxl-internal.h"
 #include "trace.h"
 
+/* Memory Space Enable is about CXL.io, but some kernels go by it */
+bool vfio_cxl_memory_space_allows(VFIOCXL *cxl)
+{
+    return !cxl->info.kernel->memory_space_gate ||
+           pci_get_word(PCI_DEVICE(cxl->vdev)->config + PCI_COMMAND) &
+           PCI_COMMAND_MEMORY;
+}
+
 /* May the memory be touched, as far as the guest has a say? */
 bool vfio_cxl_guest_allows(VFIOCXL *cxl)
 {
@@ -30,8 +38,7 @@ bool vfio_cxl_guest_allows(VFIOCXL *cxl)
         PCI_PM_CTRL_STATE_MASK) {
         return false;
     }
-    /* Newer kernels take the memory away with Memory Space Enable */
-    return pci_get_word(pdev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY &&
+    return vfio_cxl_memory_space_allows(cxl) &&
            vfio_cxl_dvsec_mem_enabled(cxl->vdev, &cxl->dvsecs);
 }
 
@@ -161,8 +168,12 @@ static bool host_allows(VFIOCXL *cxl)
 {
     uint16_t command;
 
-    return read_config_word(cxl, PCI_COMMAND, &command) &&
-           command & PCI_COMMAND_MEMORY && host_in_d0(cxl);
+    if (cxl->info.kernel->memory_space_gate &&
+        (!read_config_word(cxl, PCI_COMMAND, &command) ||
+         !(command & PCI_COMMAND_MEMORY))) {
+        return false;
+    }
+    return host_in_d0(cxl);
 }
 
 void vfio_cxl_follow_power(VFIOCXL *cxl)

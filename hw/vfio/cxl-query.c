@@ -43,7 +43,7 @@ static VfioCxlState device_state(VFIOCXL *cxl)
         PCI_PM_CTRL_STATE_MASK) {
         return VFIO_CXL_STATE_LOW_POWER;
     }
-    if (!(pci_get_word(pdev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY)) {
+    if (!vfio_cxl_memory_space_allows(cxl)) {
         return VFIO_CXL_STATE_MEMORY_SPACE_DISABLED;
     }
     return VFIO_CXL_STATE_CXL_MEM_DISABLED;

@@ -1,14 +1,16 @@
 /*
  * CXL Type-2 devices behind vfio-pci: their component registers
  *
- * Laid over the BAR: QEMU's HDM decoders, and nothing of the hardware that a
- * guest must not touch.
+ * Laid over the whole component register block of the BAR. Nothing of the
+ * hardware's registers shows.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/bitops.h"
+#include "hw/core/registerfields.h"
 #include "hw/cxl/cxl.h"
 #include "cxl-internal.h"
 #include "trace.h"
@@ -45,31 +47,139 @@ const CXLHDMOps vfio_cxl_hdm_ops = {
 };
 
 /*
- * The component registers. What is neither the HDM decoders nor the kernel's
- * copy of the capability array is hardware that a guest must not touch.
+ * The component registers. All that a guest sees of the block is QEMU's: a
+ * capability array, the HDM decoders, and a RAS Capability if the device has
+ * one. The hardware's own may hold addresses of the host.
  */
-static bool in_hdm(VFIOCXL *cxl, hwaddr addr)
+#define CM_START CXL2_COMPONENT_IO_REGION_SIZE
+
+/* The errors that there are */
+#define RAS_UNC_ERR_BITS 0x1cfff
+#define RAS_COR_ERR_BITS 0x7f
+
+static bool is_in(hwaddr addr, unsigned start, unsigned length)
 {
-    return !cxl->plain && addr >= cxl->info.hdm_offset &&
-           addr - cxl->info.hdm_offset < cxl_hdm_length(&cxl->hdm);
+    return addr >= start && addr - start < length;
 }
 
+static uint32_t array_read(const VFIOCXLInfo *info, unsigned n)
+{
+    uint32_t entries[] = {
+        FIELD_DP32(info->array_header, CXL_CAPABILITY_HEADER, ARRAY_SIZE,
+                   info->ras_header ? 2 : 1),
+        info->hdm_header,
+        info->ras_header,
+    };
+
+    return n < ARRAY_SIZE(entries) ? entries[n] : 0;
+}
+
+/*
+ * CXL r3.1 Section 8.2.4.17. Errors are the host's to handle: a guest sees
+ * none, and what it masks has no effect.
+ */
+static uint32_t *ras_register(VFIOCXLRAS *ras, unsigned reg, uint32_t *mask)
+{
+    switch (reg) {
+    case A_CXL_RAS_UNC_ERR_MASK - CXL_RAS_REGISTERS_OFFSET:
+        *mask = RAS_UNC_ERR_BITS;
+        return &ras->uncorrectable_mask;
+    case A_CXL_RAS_UNC_ERR_SEVERITY - CXL_RAS_REGISTERS_OFFSET:
+        *mask = RAS_UNC_ERR_BITS;
+        return &ras->uncorrectable_severity;
+    case A_CXL_RAS_COR_ERR_MASK - CXL_RAS_REGISTERS_OFFSET:
+        *mask = RAS_COR_ERR_BITS;
+        return &ras->correctable_mask;
+    default:
+        return NULL;
+    }
+}
+
+void vfio_cxl_ras_reset(VFIOCXL *cxl)
+{
+    cxl->ras = (VFIOCXLRAS) {
+        .uncorrectable_mask = RAS_UNC_ERR_BITS,
+        .uncorrectable_severity = RAS_UNC_ERR_BITS,
+        .correctable_mask = RAS_COR_ERR_BITS,
+    };
+}
+
+static uint32_t read_dword(VFIOCXL *cxl, unsigned addr)
+{
+    const VFIOCXLInfo *info = &cxl->info;
+
+    if (addr < CM_START) {
+        return 0;
+    }
+    if (info->ras_header &&
+        is_in(addr, info->ras_offset, CXL_RAS_REGISTERS_SIZE)) {
+        uint32_t mask, *reg;
+
+        reg = ras_register(&cxl->ras, addr - info->ras_offset, &mask);
+        return reg ? *reg : 0;
+    }
+    return array_read(info, (addr - CM_START) / 4);
+}
+
+static void write_dword(VFIOCXL *cxl, unsigned addr, uint32_t value)
+{
+    const VFIOCXLInfo *info = &cxl->info;
+
+    if (info->ras_header &&
+        is_in(addr, info->ras_offset, CXL_RAS_REGISTERS_SIZE)) {
+        uint32_t mask, *reg;
+
+        reg = ras_register(&cxl->ras, addr - info->ras_offset, &mask);
+        if (reg) {
+            *reg = value & mask;
+        }
+    }
+}
+
+static bool in_hdm(VFIOCXL *cxl, hwaddr addr)
+{
+    return is_in(addr, cxl->info.hdm_offset, cxl_hdm_length(&cxl->hdm));
+}
+
+static uint64_t component_read(VFIOCXL *cxl, hwaddr addr, unsigned size)
+{
+    uint64_t value;
+
+    if (in_hdm(cxl, addr)) {
+        return cxl_hdm_read(&cxl->hdm, addr - cxl->info.hdm_offset, size);
+    }
+    value = read_dword(cxl, QEMU_ALIGN_DOWN(addr, 4));
+    if (size == 8) {
+        return value | (uint64_t)read_dword(cxl, addr + 4) << 32;
+    }
+    return extract64(value, 8 * (addr & 3), 8 * size);
+}
+
+/* CXL r3.1 Section 8.2.3: registers are accessed with 4 or 8 bytes */
+static void component_write(VFIOCXL *cxl, hwaddr addr, uint64_t value,
+                            unsigned size)
+{
+    if (in_hdm(cxl, addr)) {
+        cxl_hdm_write(&cxl->hdm, addr - cxl->info.hdm_offset, value, size);
+    } else if (size >= 4) {
+        write_dword(cxl, addr, value);
+        if (size == 8) {
+            write_dword(cxl, addr + 4, value >> 32);
+        }
+    }
+}
+
+/* A vCPU may have waited for the BQL while the device was unplugged */
 static uint64_t overlay_read(void *opaque, hwaddr addr, unsigned size)
 {
-    const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
     VFIOCXL *cxl = opaque;
     uint64_t value = 0;
 
-    /* A vCPU may have waited for the BQL while the device was unplugged */
     if (cxl->exited) {
         return 0;
     }
-    addr += cxl->overlay_start;
-    if (in_hdm(cxl, addr)) {
-        value = cxl_hdm_read(&cxl->hdm, addr - cxl->info.hdm_offset, size);
-    } else if (!cxl->plain && addr >= cm &&
-               addr + size <= cxl->info.hdm_offset) {
-        value = ldn_le_p(cxl->array + addr - cm, size);
+    if (!cxl->plain) {
+        value = component_read(cxl, addr, size);
     }
     trace_vfio_cxl_read(vfio_cxl_name(cxl), addr, size, value);
     return value;
@@ -83,10 +193,9 @@ static void overlay_write(void *opaque, hwaddr addr, uint64_t value,
     if (cxl->exited) {
         return;
     }
-    addr += cxl->overlay_start;
     trace_vfio_cxl_write(vfio_cxl_name(cxl), addr, size, value);
-    if (in_hdm(cxl, addr)) {
-        cxl_hdm_write(&cxl->hdm, addr - cxl->info.hdm_offset, value, size);
+    if (!cxl->plain) {
+        component_write(cxl, addr, value, size);
     }
 }
 
@@ -104,42 +213,18 @@ static const MemoryRegionOps overlay_ops = {
     },
 };
 
-/* Copy what the kernel has of the registers before the HDM decoders */
-bool vfio_cxl_read_array(VFIOCXL *cxl, Error **errp)
-{
-    const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
-    unsigned length = cxl->info.hdm_offset - cm;
-
-    cxl->array = g_malloc0(length);
-    for (unsigned i = 0; i < length; i += 4) {
-        uint32_t value;
-
-        if (!vfio_cxl_read_register(&cxl->vdev->vbasedev, &cxl->info, cm + i,
-                                    &value, errp)) {
-            return false;
-        }
-        stl_le_p(cxl->array + i, value);
-    }
-    return true;
-}
-
 void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr)
 {
     VFIOCXL *cxl = vdev->cxl.cxl;
-    uint64_t size = CXL2_COMPONENT_BLOCK_SIZE;
 
     if (!cxl || nr != cxl->bar || !vdev->bars[nr].size) {
         return;
     }
-    if (!cxl->plain && !cxl->info.kernel->traps_block) {
-        cxl->overlay_start = cxl->info.hdm_offset;
-        size = cxl_hdm_length(&cxl->hdm);
-    }
     memory_region_init_io(&cxl->overlay, OBJECT(vdev), &overlay_ops, cxl,
-                          "cxl-component-registers", size);
-    memory_region_add_subregion_overlap(vdev->bars[nr].mr,
-                                        cxl->block + cxl->overlay_start,
+                          "cxl-component-registers",
+                          CXL2_COMPONENT_BLOCK_SIZE);
+    memory_region_add_subregion_overlap(vdev->bars[nr].mr, cxl->block,
                                         &cxl->overlay, 1);
-    trace_vfio_cxl_overlay(vfio_cxl_name(cxl), nr,
-                           cxl->block + cxl->overlay_start, size, cxl->plain);
+    trace_vfio_cxl_overlay(vfio_cxl_name(cxl), nr, cxl->block,
+                           CXL2_COMPONENT_BLOCK_SIZE, cxl->plain);
 }

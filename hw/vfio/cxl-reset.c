@@ -365,6 +365,7 @@ void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
     if (cxl && !cxl->plain) {
         vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
         cxl_hdm_reset(&cxl->hdm);
+        vfio_cxl_ras_reset(cxl);
         vfio_cxl_dvsec_reset(vdev, &cxl->dvsecs);
         cxl->reset_result = 1; /* not done yet */
         /* Without power it is as if it was plugged anew, see pci_set_power() */

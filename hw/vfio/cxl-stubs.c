@@ -45,6 +45,11 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
 {
 }
 
+bool vfio_cxl_blocks_migration(VFIOPCIDevice *vdev)
+{
+    return false;
+}
+
 void vfio_cxl_exit(VFIOPCIDevice *vdev)
 {
 }

@@ -45,6 +45,7 @@ static const VFIOCXLKernel kernel_v4 = {
     .name = "v4",
     .region_type = VFIO_REGION_TYPE_CXL,
     .max_decoders = 1,
+    .memory_space_gate = true,
     .rereads_decoder = true,
     .cxl_reset = VFIO_CXL_RESET_BY_CONFIG,
 };
@@ -53,6 +54,7 @@ static const VFIOCXLKernel kernel_v5 = {
     .name = "v5",
     .region_type = TYPE_1E98,
     .max_decoders = 1,
+    .memory_space_gate = true,
     .rereads_decoder = true,
     .cxl_reset = VFIO_CXL_RESET_BY_IOCTL,
     .reset_clears = true,
@@ -294,8 +296,15 @@ static void restore_memory_space(VFIODevice *vbasedev, int saved)
     }
 }
 
-/* CXL r3.1 Section 8.2.4.1: walk the capability array to the HDM decoders */
-static bool find_hdm(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+/* Of the array that a guest sees: the header, and two entries */
+#define ARRAY_LENGTH 12
+
+/*
+ * CXL r3.1 Section 8.2.4.1: walk the capability array to what a guest is to
+ * see of it, the HDM decoders and RAS
+ */
+static bool find_capabilities(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                              Error **errp)
 {
     const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
     uint32_t value;
@@ -309,25 +318,60 @@ static bool find_hdm(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
         error_setg(errp, "no CXL capability array (0x%08x)", value);
         return false;
     }
-    for (unsigned i = 1; i <= count; i++) {
+    info->array_header = value;
+    for (unsigned i = 1;
+         i <= count && !(info->hdm_header && info->ras_header); i++) {
+        unsigned id, offset;
+
         if (!vfio_cxl_read_register(vbasedev, info, cm + 4 * i, &value,
                                     errp)) {
             return false;
         }
-        if (FIELD_EX32(value, CXL_HDM_CAPABILITY_HEADER, ID) == 5) {
-            info->hdm_offset = cm + FIELD_EX32(value,
-                                               CXL_HDM_CAPABILITY_HEADER,
-                                               PTR);
-            if (!info->kernel->traps_block &&
-                info->hdm_offset != info->registers_offset) {
-                error_setg(errp, "HDM decoders at 0x%x, the kernel says 0x%x",
-                           info->hdm_offset, info->registers_offset);
-                return false;
-            }
-            return true;
+        id = FIELD_EX32(value, CXL_HDM_CAPABILITY_HEADER, ID);
+        offset = cm + FIELD_EX32(value, CXL_HDM_CAPABILITY_HEADER, PTR);
+        if (id == 5 && !info->hdm_header) {
+            info->hdm_header = value;
+            info->hdm_offset = offset;
+        } else if (id == 2 && !info->ras_header) {
+            info->ras_header = value;
+            info->ras_offset = offset;
         }
     }
-    error_setg(errp, "no HDM Decoder Capability among %u", count);
+    if (!info->hdm_header) {
+        error_setg(errp, "no HDM Decoder Capability among %u", count);
+        return false;
+    }
+    if (info->hdm_offset < cm + ARRAY_LENGTH) {
+        error_setg(errp, "HDM decoders at 0x%x, inside the capability array",
+                   info->hdm_offset);
+        return false;
+    }
+    if (!info->kernel->traps_block &&
+        info->hdm_offset != info->registers_offset) {
+        error_setg(errp, "HDM decoders at 0x%x, the kernel says 0x%x",
+                   info->hdm_offset, info->registers_offset);
+        return false;
+    }
+    return true;
+}
+
+/* The guest sees RAS where the device has it, so it must not be among others */
+static bool check_ras(const VFIOCXLInfo *info, Error **errp)
+{
+    const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
+    unsigned hdm_length = 0x10 + 0x20 * info->decoder_count;
+
+    if (!info->ras_header ||
+        (info->ras_offset >= cm + ARRAY_LENGTH &&
+         QEMU_IS_ALIGNED(info->ras_offset, 4) &&
+         info->ras_offset + CXL_RAS_REGISTERS_SIZE <=
+         cm + CXL2_COMPONENT_CM_REGION_SIZE &&
+         !ranges_overlap(info->ras_offset, CXL_RAS_REGISTERS_SIZE,
+                         info->hdm_offset, hdm_length))) {
+        return true;
+    }
+    error_setg(errp, "RAS Capability at 0x%x, where other component registers "
+               "or none are", info->ras_offset);
     return false;
 }
 
@@ -676,8 +720,9 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
         return false;
     }
     command = enable_memory_space(vbasedev, info);
-    ok = find_hdm(vbasedev, info, errp) &&
-         check_decoders(vbasedev, info, errp);
+    ok = find_capabilities(vbasedev, info, errp) &&
+         check_decoders(vbasedev, info, errp) &&
+         check_ras(info, errp);
     restore_memory_space(vbasedev, command);
     if (ok) {
         trace_vfio_cxl_uapi(vbasedev->name, info->kernel->name, info->bar,

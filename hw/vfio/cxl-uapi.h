@@ -26,9 +26,11 @@ typedef enum VFIOCXLReset {
  * @max_decoders: HDM decoders that a device can have
  * @traps_block: the whole component register block cannot be mapped, and no
  *               access to it through the BAR is safe; otherwise only the
- *               HDM decoder capability is special
+ *               HDM Decoder Capability is special to the kernel
  * @wants_gpa: the kernel keeps a view of decoder 0 for its user: it clears
  *             LOCK and the base of a locked decoder, and the user sets them
+ * @memory_space_gate: it takes the memory away while Memory Space Enable is
+ *                     clear; CXL has no such rule
  * @rereads_decoder: a reset makes it look at the physical decoder
  * @writes_back: it forwards cache control bits to the device, and leaves it
  *               to its user to have the cache written back before a reset
@@ -42,6 +44,7 @@ typedef struct VFIOCXLKernel {
     unsigned max_decoders;
     bool traps_block;
     bool wants_gpa;
+    bool memory_space_gate;
     bool rereads_decoder;
     bool writes_back;
     VFIOCXLReset cxl_reset;
@@ -58,6 +61,10 @@ typedef struct VFIOCXLKernel {
  * @registers_region: VFIO region of the component registers
  * @registers_size: its size in bytes
  * @registers_offset: where it starts in the component register block, bytes
+ * @array_header: CXL Capability Header, the first register of the array
+ * @hdm_header: the array's entry for the HDM Decoder Capability
+ * @ras_header: for the RAS Capability, 0 if the device has none
+ * @ras_offset: where the RAS Capability starts in the block, bytes
  * @hdm_offset: where the HDM Decoder Capability starts in the block, bytes
  * @hdm_capability: CXL HDM Decoder Capability Register
  * @decoder_count: number of HDM decoders
@@ -74,6 +81,10 @@ typedef struct VFIOCXLInfo {
     unsigned registers_region;
     uint64_t registers_size;
     unsigned registers_offset;
+    uint32_t array_header;
+    uint32_t hdm_header;
+    uint32_t ras_header;
+    unsigned ras_offset;
     unsigned hdm_offset;
     uint32_t hdm_capability;
     unsigned decoder_count;

@@ -114,6 +114,10 @@ static bool block_migration(VFIOCXL *cxl, Error **errp)
     unsigned modes = BIT(MIG_MODE_CPR_REBOOT) | BIT(MIG_MODE_CPR_TRANSFER) |
                      BIT(MIG_MODE_CPR_EXEC);
 
+    if (cxl->vdev->vbasedev.enable_migration == ON_OFF_AUTO_ON) {
+        error_setg(errp, "enable-migration=on: its state cannot be saved");
+        return false;
+    }
     if (runstate_check(RUN_STATE_INMIGRATE)) {
         error_setg(errp, "the target of a migration cannot have it: start "
                    "without it, and plug it when the migration is done");
@@ -128,6 +132,11 @@ static bool block_migration(VFIOCXL *cxl, Error **errp)
     return !migrate_add_blocker_modes(&cxl->migration_blocker, modes, errp);
 }
 
+bool vfio_cxl_blocks_migration(VFIOPCIDevice *vdev)
+{
+    return vdev->cxl.cxl && !vdev->cxl.cxl->plain;
+}
+
 static void vfio_cxl_qemu_exit(Notifier *notifier, void *data)
 {
     vfio_cxl_release_caching(container_of(notifier, VFIOCXL, exit_notifier));
@@ -138,9 +147,6 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
     VFIOCXLCommit commit = cxl->vdev->cxl.commit;
 
     if (!block_migration(cxl, errp)) {
-        return false;
-    }
-    if (cxl->info.kernel->traps_block && !vfio_cxl_read_array(cxl, errp)) {
         return false;
     }
     if (!vfio_cxl_access_check_host(errp) || !vfio_cxl_map_memory(cxl, errp)) {
@@ -154,6 +160,7 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
     cxl_hdm_init(&cxl->hdm, cxl->info.decoder_count,
                  cxl->info.hdm_capability, cxl->info.host_only,
                  &vfio_cxl_hdm_ops, cxl);
+    vfio_cxl_ras_reset(cxl);
     vfio_cxl_viommu_init(cxl);
     cxl->exit_notifier.notify = vfio_cxl_qemu_exit;
     qemu_add_exit_notifier(&cxl->exit_notifier);
@@ -275,7 +282,6 @@ void vfio_cxl_finalize(VFIOPCIDevice *vdev)
     if (cxl->mmap) {
         munmap(cxl->mmap, cxl->info.memory_size);
     }
-    g_free(cxl->array);
     g_free(cxl->plain_reason);
     object_unref(OBJECT(cxl));
     vdev->cxl.cxl = NULL;

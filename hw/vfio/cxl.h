@@ -137,6 +137,14 @@ void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
                            uint64_t size, bool all);
 
 /**
+ * vfio_cxl_blocks_migration() - Does a blocker of its own say why?
+ * @vdev: a realized device
+ *
+ * Returns: true if vfio_migration_realize() is not to add another
+ */
+bool vfio_cxl_blocks_migration(VFIOPCIDevice *vdev);
+
+/**
  * vfio_cxl_exit() - Take everything out of the guest's view
  * @vdev: the device
  */

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 CHANNEL = 0x200000              # as in guest.c
 (READ, WRITE, COPY, CHAIN, CHASE, LOAD32, STORE32, LOAD64, STORE64, LOAD16,
@@ -74,6 +74,16 @@ class Result(NamedTuple):
     value: int
 
 
+def kilobytes(path: Path, what: str) -> int:
+    """Of this process's mapping of a file, from smaps."""
+    text = Path('/proc/self/smaps').read_text(encoding='utf-8')
+    found = re.search(rf'{re.escape(str(path))}\n(?:[A-Z].*\n)*?{what}: +'
+                      r'([0-9]+) kB', text)
+    if not found:
+        raise BenchError(f'no {what} of {path} in /proc/self/smaps')
+    return int(found[1])
+
+
 def compile_guest(out: Path, compiler: str = 'gcc') -> Path:
     """Make the ROM; its file is in the directory OUT."""
     here = Path(__file__).resolve().parent
@@ -101,10 +111,17 @@ class Machine:
 
     sim: options of vfio-sim, or None to run without it
     size: bytes of RAM
+    buffers: where in RAM what is compared with the device's memory begins
+    length: bytes of each, and of the first device's memory
+
+    What memory is how fast depends on where the host has its pages. So those
+    of the buffers and of the device's memory are allocated by turns; mixed
+    says why that did not give pages of one kind, or is empty.
     """
 
     def __init__(self, qemu: Path, rom: Path, accel: str, options: List[str],
-                 sim: Optional[List[str]], size: int = RAM_SIZE) -> None:
+                 sim: Optional[List[str]], size: int = RAM_SIZE,
+                 buffers: Sequence[int] = (), length: int = 0) -> None:
         # Files of the same kind for RAM and for device memory
         self.place = Path(tempfile.mkdtemp(prefix='vfio-cxl-bench-',
                                            dir='/dev/shm'))
@@ -112,6 +129,7 @@ class Machine:
         with open(ram, 'w+b') as file:
             file.truncate(size)
             self.ram = mmap.mmap(file.fileno(), size)
+        self.mixed = self.allocate(buffers, length) if buffers else ''
         command = [] if sim is None else [
             str(qemu.parent / 'tests/vfio-sim/vfio-sim'),
             f'--state-dir={self.place}/sim',
@@ -155,6 +173,22 @@ class Machine:
         self.words = self.log.read()
         self.log.close()
         shutil.rmtree(self.place, ignore_errors=True)
+
+    def allocate(self, buffers: Sequence[int], length: int) -> str:
+        with open(self.place / 'memory', 'w+b') as file:
+            file.truncate(length)
+            memory = mmap.mmap(file.fileno(), length)
+        for page in range(0, length, mmap.PAGESIZE):
+            memory[page] = 1
+            for buffer in buffers:
+                self.ram[buffer + page] = 1
+        huge = [kilobytes(self.place / name, 'ShmemPmdMapped')
+                for name in ('ram', 'memory')]
+        want = len(buffers) * length >> 10, length >> 10
+        memory.close()
+        return '' if huge in ([0, 0], list(want)) else \
+            f'of RAM {huge[0]} KiB are in huge pages, of device memory ' \
+            f'{huge[1]} KiB'
 
     # -- commands for the guest
 

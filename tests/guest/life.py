@@ -120,7 +120,8 @@ class LifeTest(SessionTest):
         lines = session.run(
             f'cxl-guest --mode=any --actions=resets '
             f'--rounds={self.counts.resets}'
-            + (' --clears' if self.clears else ''),
+            + (' --clears' if self.clears else '')
+            + (' --space-gate' if self.case.kernel in ('v4', 'v5') else ''),
             PATIENCE + 5 * self.counts.resets)
         said = next(x for x in lines if x.startswith('GUEST: ok resets '))
         got = pairs(said)

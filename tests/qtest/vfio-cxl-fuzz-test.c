@@ -919,6 +919,9 @@ static void test_fuzz(gconstpointer data)
     }
     find_nodes(f);
     set_up_model(f);
+    for (unsigned i = DEV1; i <= DEV4; i++) {
+        f->node[i].memory_space_gate = mode_has_space_gate(data);
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(f->beside); i++) {
         f->beside[i] = qtest_readq(f->t->qts, beside(f, i));
     }

@@ -415,6 +415,11 @@ bool mode_is_kernel(gconstpointer data, const char *name)
     return g_str_has_prefix(((const VFIOCXLMode *)data)->kernel, name);
 }
 
+bool mode_has_space_gate(gconstpointer data)
+{
+    return mode_is_kernel(data, "v4") || mode_is_kernel(data, "v5");
+}
+
 VFIOSim *mode_sim(gconstpointer data, const char *options)
 {
     g_autofree char *all = g_strdup_printf("--kernel=%s %s",

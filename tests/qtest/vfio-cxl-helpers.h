@@ -184,6 +184,12 @@ void vfio_cxl_add(const char *name, const char *const kernels[],
 bool mode_is_iommufd(gconstpointer mode);
 bool mode_is_kernel(gconstpointer mode, const char *prefix);
 
+/**
+ * mode_has_space_gate() - Does memory go away with Memory Space Enable?
+ * @mode: the test's data
+ */
+bool mode_has_space_gate(gconstpointer mode);
+
 /* vfio_sim_start() and cxl_machine_start(), as the mode says */
 VFIOSim *mode_sim(gconstpointer mode, const char *sim_options);
 CXLMachine *mode_start(gconstpointer mode, const char *sim_options,

@@ -184,6 +184,24 @@ void dma_maps_free(DMAMaps *maps)
     g_free(maps);
 }
 
+/* Where the component registers are, QEMU's lie over the mapping */
+static void add_bar(CXLMachine *m, GPtrArray *lines, uint64_t offset,
+                    uint64_t size, const char *how)
+{
+    uint64_t block = m->block - m->bar0, end = block + VFIO_SIM_BLOCK_SIZE;
+
+    if (offset < block) {
+        size = MIN(size, block - offset);
+    } else if (offset < end) {
+        size -= MIN(size, end - offset);
+        offset = end;
+    }
+    if (size) {
+        g_ptr_array_add(lines, text(m->bar0 + offset, size, VFIO_CXL_HOST,
+                                    offset, how));
+    }
+}
+
 static void add_bars(DMAMaps *maps, GPtrArray *lines, const char *how)
 {
     QObject *reply = vfio_sim_command(maps->m->sim, "mmaps " VFIO_CXL_HOST);
@@ -193,11 +211,8 @@ static void add_bars(DMAMaps *maps, GPtrArray *lines, const char *how)
         QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
 
         if (g_str_equal(qdict_get_str(dict, "region"), "bar0")) {
-            uint64_t offset = get_uint(dict, "offset");
-
-            g_ptr_array_add(lines, text(maps->m->bar0 + offset,
-                                        get_uint(dict, "size"), VFIO_CXL_HOST,
-                                        offset, how));
+            add_bar(maps->m, lines, get_uint(dict, "offset"),
+                    get_uint(dict, "size"), how);
         }
     }
     qobject_unref(reply);

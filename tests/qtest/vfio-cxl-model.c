@@ -119,7 +119,8 @@ static bool arrives(Model *model, ModelNode *endpoint, uint64_t address)
 static bool is_open(const ModelNode *endpoint)
 {
     return endpoint->emulated || (endpoint->enable && endpoint->mem_enable &&
-                                  endpoint->memory_space);
+                                  (endpoint->memory_space ||
+                                   !endpoint->memory_space_gate));
 }
 
 ModelNode *model_lookup(Model *model, uint64_t address, uint64_t *dpa)

@@ -39,6 +39,7 @@ typedef struct ModelNode {
     bool enable;                /* HDM Decoder Enable */
     bool mem_enable;            /* in the CXL Device DVSEC */
     bool memory_space;          /* in the PCI command register */
+    bool memory_space_gate;     /* the kernel goes by it */
 } ModelNode;
 
 typedef struct ModelWindow {

@@ -508,11 +508,10 @@ static void test_migration(gconstpointer data)
         if (!strcmp(modes[i], "cpr-exec") && getenv("VFIO_CXL_TEST_PRELOAD")) {
             continue; /* QEMU never frees cpr-exec-command */
         }
-        /* In normal mode the kernel's lack of support is a reason, too */
-        assert_refused(migrate(m, modes[i]), i ? UNSAVED : VFIO_CXL_HOST);
+        assert_refused(migrate(m, modes[i]), UNSAVED);
     }
     save = qtest_hmp(m->qts, "savevm snapshot");
-    g_assert_nonnull(strstr(save, VFIO_CXL_HOST ": "));
+    g_assert_nonnull(strstr(save, UNSAVED));
     g_assert_true(shows_memory(m, commit(m), 0));
     device_unplug(m);
 
@@ -562,6 +561,99 @@ static void test_power(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/*
+ * Failover. The guest's driver of the standby device plays no other part than
+ * to accept the feature.
+ */
+#define STANDBY_SLOT    5
+#define STANDBY_BAR     0xd0000000
+#define VIRTIO_FEATURE_SELECT   0x00
+#define VIRTIO_FEATURE          0x04
+#define VIRTIO_DRIVER_SELECT    0x08
+#define VIRTIO_DRIVER_FEATURE   0x0c
+#define VIRTIO_STATUS           0x14
+
+static void accept_failover(CXLMachine *m)
+{
+    uint64_t config = m->ecam + (STANDBY_SLOT << 15);
+    static const uint8_t steps[] = { 0x1, 0x3, 0xb, 0xf };
+
+    qtest_writel(m->qts, config + PCI_BASE_ADDRESS_4, STANDBY_BAR);
+    qtest_writel(m->qts, config + PCI_BASE_ADDRESS_5, 0);
+    qtest_writew(m->qts, config + PCI_COMMAND,
+                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    for (int i = 0; i < ARRAY_SIZE(steps); i++) {
+        for (int n = 0; i == 2 && n < 2; n++) {
+            qtest_writel(m->qts, STANDBY_BAR + VIRTIO_FEATURE_SELECT, n);
+            qtest_writel(m->qts, STANDBY_BAR + VIRTIO_DRIVER_SELECT, n);
+            qtest_writel(m->qts, STANDBY_BAR + VIRTIO_DRIVER_FEATURE,
+                         qtest_readl(m->qts, STANDBY_BAR + VIRTIO_FEATURE));
+        }
+        qtest_writeb(m->qts, STANDBY_BAR + VIRTIO_STATUS, steps[i]);
+    }
+    g_assert_cmphex(qtest_readb(m->qts, STANDBY_BAR + VIRTIO_STATUS), ==, 0xf);
+}
+
+static void wait_migration(CXLMachine *m, const char *status)
+{
+    bool done = false;
+
+    for (int i = 0; i < 1000 && !done; i++) {
+        QDict *reply = qtest_qmp(m->qts, "{'execute': 'query-migrate'}");
+
+        done = !strcmp(qdict_get_str(qdict_get_qdict(reply, "return"),
+                                     "status"), status);
+        qobject_unref(reply);
+        g_usleep(done ? 0 : 10 * 1000);
+    }
+    g_assert_true(done);
+}
+
+/* The primary leaves for a migration, which fails, and comes back */
+static void test_failover(gconstpointer data)
+{
+    CXLMachine *m = start(data, "--memory=256M", CXL_BRIDGE CXL_WINDOW
+        " -netdev hubport,id=net0,hubid=0 -device virtio-net-pci,id=standby,"
+        "netdev=net0,failover=on,bus=pcie.0,addr=" stringify(STANDBY_SLOT));
+
+    accept_failover(m);
+    device_plug(m, data, VFIO_CXL_HOST, ", 'failover_pair_id': 'standby', "
+                "'x-pci-class-code': 131072");
+    assert_firmware_committed(m, M256);
+    qtest_qmp_assert_success(m->qts, "{'execute': 'migrate-set-parameters', "
+                             "'arguments': {'max-bandwidth': 4096}}");
+    qtest_qmp_assert_success(m->qts, "{'execute': 'migrate', 'arguments': "
+                             "{'uri': 'exec:cat >/dev/null'}}");
+    qtest_qmp_eventwait(m->qts, "UNPLUG_PRIMARY");
+    slot_power(m, SLOT_POWER_BLINK);
+    slot_power(m, SLOT_POWER_OFF);
+    wait_migration(m, "active");
+    assert_empty(m, m->window);
+    qtest_qmp_assert_success(m->qts, "{'execute': 'migrate_cancel'}");
+    wait_migration(m, "cancelled");
+
+    g_assert_cmphex(slot_status(m) & SLOT_PRESENT, ==, SLOT_PRESENT);
+    slot_power(m, SLOT_POWER_ON);
+    cxl_machine_enumerate(m);
+    cxl_machine_find(m);
+    assert_firmware_committed(m, M256);
+    cxl_machine_stop(m);
+}
+
+/* QEMU ends before the device has let go of all that it used */
+static void test_exit(gconstpointer data)
+{
+    for (int i = 0; i < 10; i++) {
+        CXLMachine *m = start(data, "", CXL_BRIDGE SMALL_WINDOW);
+
+        device_plug(m, data, VFIO_CXL_HOST, "");
+        device_del(m, NULL);
+        slot_power(m, SLOT_POWER_BLINK);
+        slot_power(m, SLOT_POWER_OFF);
+        cxl_machine_stop(m);
+    }
+}
+
 static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
 
 int main(int argc, char **argv)
@@ -577,6 +669,10 @@ int main(int argc, char **argv)
     vfio_cxl_add("faults", two_kernels, test_faults);
     vfio_cxl_add("migration", two_kernels, test_migration);
     vfio_cxl_add("migration-options", two_kernels, test_migration_options);
+    vfio_cxl_add("exit", two_kernels, test_exit);
+    if (g_str_equal(qtest_get_arch(), "x86_64")) {
+        vfio_cxl_add("failover", two_kernels, test_failover);
+    }
     vfio_cxl_add("power", two_kernels, test_power);
     return g_test_run();
 }

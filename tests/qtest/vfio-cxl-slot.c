@@ -34,6 +34,11 @@ static uint64_t slot(CXLMachine *m)
     g_assert_not_reached();
 }
 
+uint64_t slot_control(CXLMachine *m)
+{
+    return slot(m) + SLOT_CONTROL;
+}
+
 uint16_t slot_status(CXLMachine *m)
 {
     return qtest_readw(m->qts, slot(m) + SLOT_STATUS);
@@ -41,7 +46,7 @@ uint16_t slot_status(CXLMachine *m)
 
 void slot_power(CXLMachine *m, uint16_t control)
 {
-    qtest_writew(m->qts, slot(m) + SLOT_CONTROL, control);
+    qtest_writew(m->qts, slot_control(m), control);
     /* Not those that are not set: that would be taken for a mistake */
     qtest_writew(m->qts, slot(m) + SLOT_STATUS, slot_status(m) & SLOT_EVENTS);
 }

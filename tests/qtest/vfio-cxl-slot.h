@@ -15,11 +15,16 @@
 #define SLOT_POWER_ON       0x01c0  /* indicator on, controller on */
 #define SLOT_POWER_BLINK    0x02c0
 #define SLOT_POWER_OFF      0x07c0  /* indicator off, controller off */
+#define SLOT_INTERLOCK      0x0800  /* Control: toggle it */
 #define SLOT_BUTTON         0x0001
 #define SLOT_PRESENT        0x0040
+#define SLOT_INTERLOCKED    0x0080
 
 /* Address of the root port's configuration space */
 uint64_t root_port(CXLMachine *m);
+
+/* Address of Slot Control */
+uint64_t slot_control(CXLMachine *m);
 
 uint16_t slot_status(CXLMachine *m);
 

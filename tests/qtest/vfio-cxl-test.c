@@ -203,11 +203,15 @@ static void test_view(gconstpointer data)
 /*
  * The component BAR
  */
-static void check_overlay(CXLMachine *m, gconstpointer data, bool plain)
+#define RAS_UNC_STATUS      (0x1000 + VFIO_SIM_CM_RAS)
+#define RAS_UNC_MASK        (RAS_UNC_STATUS + 0x04)
+#define RAS_UNC_SEVERITY    (RAS_UNC_STATUS + 0x08)
+#define RAS_COR_STATUS      (RAS_UNC_STATUS + 0x0c)
+#define RAS_COR_MASK        (RAS_UNC_STATUS + 0x10)
+#define RAS_END             (RAS_UNC_STATUS + 0x58)
+
+static void check_overlay(CXLMachine *m, bool plain)
 {
-    /* These kernels leave all but the decoders to the hardware */
-    bool direct = !plain && (mode_is_kernel(data, "v4") ||
-                             mode_is_kernel(data, "v5"));
     uint64_t block = m->block - m->bar0;
     unsigned n;
 
@@ -233,19 +237,19 @@ static void check_overlay(CXLMachine *m, gconstpointer data, bool plain)
                                                   VFIO_SIM_BLOCK_SIZE));
     }
 
-    /* Inside: the capability array, the decoders, otherwise nothing */
+    /* Inside: the capability array, the decoders, RAS, otherwise nothing */
     n = plain ? 0 : qtest_readl(m->qts, m->block + 0x1000) >> 24;
     for (uint64_t off = 0; off < VFIO_SIM_BLOCK_SIZE; off += 4) {
         bool array = off >= 0x1000 && off <= 0x1000 + 4 * n;
         bool hdm = off >= 0x1000 + VFIO_SIM_CM_HDM &&
                    off < 0x1000 + VFIO_SIM_CM_HDM + 0x30;
-        bool ras = off >= 0x1000 + VFIO_SIM_CM_RAS &&
-                   off < 0x1000 + VFIO_SIM_CM_HDM;
+        bool ras = off == RAS_UNC_MASK || off == RAS_UNC_SEVERITY ||
+                   off == RAS_COR_MASK;
 
-        if (plain || !(array || hdm || ras || direct)) {
+        if (plain || !(array || hdm || ras)) {
             g_assert_cmphex(qtest_readl(m->qts, m->block + off), ==, 0);
         }
-        if (plain || (!hdm && !direct)) {
+        if (plain || !(hdm || ras)) {
             uint32_t old = qtest_readl(m->qts, m->block + off);
 
             qtest_writel(m->qts, m->block + off, 0xffffffff);
@@ -271,6 +275,37 @@ static void check_overlay(CXLMachine *m, gconstpointer data, bool plain)
     g_assert_cmpuint(host_writes(m, ""), ==, 0);
 }
 
+/* The kernel's device has seen errors; the guest's has not, nor can it see */
+static void test_ras(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "", "");
+    uint64_t ras = m->block + RAS_UNC_STATUS;
+
+    for (int reset = 0; reset < 2; reset++) {
+        for (unsigned off = RAS_UNC_STATUS; off < RAS_END; off += 4) {
+            bool mask = off == RAS_UNC_MASK || off == RAS_UNC_SEVERITY;
+            uint32_t value = mask ? 0x1cfff : off == RAS_COR_MASK ? 0x7f : 0;
+
+            g_assert_cmphex(qtest_readl(m->qts, m->block + off), ==, value);
+        }
+        /* The sizes that the specification allows */
+        qtest_writel(m->qts, ras + 0x04, 0xfffffffe);
+        g_assert_cmphex(qtest_readl(m->qts, ras + 0x04), ==, 0x1cffe);
+        g_assert_cmphex(qtest_readq(m->qts, ras), ==, 0x1cffeull << 32);
+        qtest_writeq(m->qts, ras + 0x08, 0xffffffff00000001ull);
+        g_assert_cmphex(qtest_readl(m->qts, ras + 0x08), ==, 1);
+        g_assert_cmphex(qtest_readl(m->qts, ras + 0x0c), ==, 0);
+        qtest_writel(m->qts, ras + 0x10, 0xffffff80);
+        g_assert_cmphex(qtest_readl(m->qts, ras + 0x10), ==, 0);
+        g_assert_cmphex(qtest_readw(m->qts, ras + 0x06), ==, 1);
+        g_assert_cmphex(qtest_readb(m->qts, ras + 0x05), ==, 0xcf);
+        qtest_system_reset(m->qts);
+        cxl_machine_enumerate(m);
+    }
+    g_assert_cmpuint(host_writes(m, "bar0"), ==, 0);
+    cxl_machine_stop(m);
+}
+
 static void test_overlay(gconstpointer data)
 {
     static const char *const options[] = {
@@ -280,7 +315,7 @@ static void test_overlay(gconstpointer data)
     for (int i = 0; i < ARRAY_SIZE(options); i++) {
         CXLMachine *m = mode_start(data, options[i], "");
 
-        check_overlay(m, data, false);
+        check_overlay(m, false);
         /* Direct: what the guest writes is there at once */
         qtest_writeq(m->qts, m->bar0 + (i == 1 ? 0x20000 : 0x8), 42);
         g_assert_cmphex(qtest_readq(m->qts,
@@ -418,7 +453,7 @@ static void assert_plain(CXLMachine *m, gconstpointer data)
     g_assert_true(aer && vendor);
     g_assert_cmphex(cfg_read(m, 0), ==,
                     VFIO_SIM_VENDOR_ID | VFIO_SIM_DEVICE_ID << 16);
-    check_overlay(m, data, true);
+    check_overlay(m, true);
     assert_no_hpa(m, host_hpa(m));
     g_assert_cmphex(qtest_readl(m->qts, m->bar2 + VFIO_SIM_REG_ID), ==,
                     VFIO_SIM_ID);
@@ -719,6 +754,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("access-8", vfio_cxl_kernels, test_access_8);
     vfio_cxl_add("view", vfio_cxl_kernels_v2, test_view);
     vfio_cxl_add("overlay", vfio_cxl_kernels, test_overlay);
+    vfio_cxl_add("ras", vfio_cxl_kernels, test_ras);
     vfio_cxl_add("no-hpa", vfio_cxl_kernels, test_no_hpa);
     vfio_cxl_add("dvsec", vfio_cxl_kernels, test_dvsec);
     vfio_cxl_add("dvsec-writes", vfio_cxl_kernels, test_dvsec_writes);

@@ -1,7 +1,7 @@
 /*
  * A guest that reads and writes one address for ever, as firmware of virt
  *
- * Its instructions are in vfio-cxl-vcpu.h.
+ * Its instructions are in vfio-cxl-vcpu.c.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

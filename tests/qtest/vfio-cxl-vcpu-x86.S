@@ -1,16 +1,21 @@
 /*
  * A guest that reads and writes one address for ever, as firmware of q35
  *
- * It is the last page below 1 MiB. Its bytes are in vfio-cxl-vcpu.h.
+ * Each vCPU has an address of its own. The code is the last page below 1 MiB,
+ * its bytes are in vfio-cxl-vcpu.c.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
         .set    BASE, 0xff000           /* where it runs */
         .set    PML4, 0x10000
-        .set    BLOCK, 0x8000           /* address, loops, last value read */
+        .set    BLOCK, 0x8000           /* as in vfio-cxl-vcpu.h */
+        .set    APIC, 0xfee00000
 
         .code16
 start:
+        /* The first vCPU comes from reset, the others with CS 0xff00 */
+        ljmpw   $0xf000, $(real - start + 0xf000)
+real:
         cli
         cs lgdtl gdt_pointer - start + 0xf000
         movl    %cr0, %eax
@@ -43,7 +48,15 @@ protected:
 
         .code64
 long:
-        movl    $BLOCK, %ebx
+        movl    $APIC, %esi
+        movl    0x20(%rsi), %ebx        /* APIC ID */
+        shrl    $24, %ebx
+        jnz     others
+        movl    $0x000c4500, 0x300(%rsi) /* INIT to all others */
+        movl    $0x000c46ff, 0x300(%rsi) /* Startup, at 0xff000 */
+others:
+        shll    $6, %ebx
+        addl    $BLOCK, %ebx
 2:      movq    (%rbx), %rdi
         testq   %rdi, %rdi
         jz      2b
@@ -51,7 +64,9 @@ long:
         movq    %rax, 16(%rbx)
         movq    8(%rbx), %rcx
         incq    %rcx
-        movq    %rcx, 8(%rdi)
+        movq    %rcx, %rdx
+        imulq   32(%rbx), %rdx
+        movq    %rdx, 8(%rdi)
         movq    %rcx, 8(%rbx)
         jmp     2b
 

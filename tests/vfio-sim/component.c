@@ -11,9 +11,13 @@
 #define CAP_HDM     5
 #define CAP_SNOOP   8
 
+#define RAS_UNC_STATUS      0x00
 #define RAS_UNC_MASK        0x04
 #define RAS_UNC_SEVERITY    0x08
+#define RAS_COR_STATUS      0x0c
 #define RAS_COR_MASK        0x10
+#define RAS_LOG             0x18
+#define RAS_SIZE            0x58
 
 #define HDM_GLOBAL_ENABLE   (1u << 1)
 #define HDM_CAP_POISON      (1u << 10)
@@ -47,6 +51,24 @@ static uint32_t firmware_ctrl(void)
     return committed | SIM_HDM_CTRL_LOCK;
 }
 
+/* Errors that the host has seen, with its addresses in the log */
+static void fill_ras(SimDevice *dev)
+{
+    uint32_t *ras = &dev->st->cm[VFIO_SIM_CM_RAS / 4];
+    uint64_t hpa = VFIO_SIM_HPA(dev->index);
+    unsigned i;
+
+    ras[RAS_UNC_STATUS / 4] = 1 << 10;
+    ras[RAS_UNC_MASK / 4] = 0x1cfff;
+    ras[RAS_UNC_SEVERITY / 4] = 0x1cfff;
+    ras[RAS_COR_STATUS / 4] = 1 << 5;
+    ras[RAS_COR_MASK / 4] = 0x7f;
+    for (i = RAS_LOG; i < RAS_SIZE; i += 8) {
+        ras[i / 4] = (uint32_t)hpa | i;
+        ras[i / 4 + 1] = hpa >> 32;
+    }
+}
+
 void sim_component_bind(SimDevice *dev)
 {
     uint32_t *cm = dev->st->cm;
@@ -58,9 +80,7 @@ void sim_component_bind(SimDevice *dev)
     cm[1] = array_entry(CAP_RAS, 2, VFIO_SIM_CM_RAS);
     cm[2] = array_entry(CAP_HDM, 3, VFIO_SIM_CM_HDM);
     cm[3] = array_entry(CAP_SNOOP, 1, VFIO_SIM_CM_SNOOP);
-    cm[(VFIO_SIM_CM_RAS + RAS_UNC_MASK) / 4] = 0x1cfff;
-    cm[(VFIO_SIM_CM_RAS + RAS_UNC_SEVERITY) / 4] = 0x1cfff;
-    cm[(VFIO_SIM_CM_RAS + RAS_COR_MASK) / 4] = 0x7f;
+    fill_ras(dev);
     cm[VFIO_SIM_CM_SNOOP / 4] = 1;
 
     h[SIM_HDM_CAP / 4] = HDM_CAP_POISON | sim_config()->decoders / 2;

@@ -52,9 +52,14 @@ typedef enum SimKnob {
     SIM_KNOB_HARDWARE_COMMITTED,    /* at the next open or reset */
     SIM_KNOB_VIABLE,                /* no other driver in the group */
     SIM_KNOB_RESET_ENABLES,         /* v2-reset: and leaves memory enabled */
+    SIM_KNOB_KEEPS_BASE,            /* v2-reset: of the decoder, in a reset */
+    SIM_KNOB_EXPORTER,              /* v2: the base kernel has dma-bufs */
     SIM_KNOB_RESET_BUSY,            /* v5: resets that will say "again" */
     SIM_KNOB_RESET_DELAY,           /* milliseconds that each takes */
     SIM_KNOB_NO_FLR,                /* at the next open: no FLR, but by PM */
+    SIM_KNOB_NO_WBI,                /* no cache write-back, likewise */
+    SIM_KNOB_RESET_CLEARS,          /* v5: and its CXL reset the memory */
+    SIM_KNOB_FAULT_NS,              /* what one page fault takes */
     SIM_KNOB_SBR_UNMASKED,          /* v5: hot reset reaches the device */
     SIM_KNOB_PFNMAP,                /* iommufd maps device memory by address */
     SIM_KNOB_GEOMETRY_ID,

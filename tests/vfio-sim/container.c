@@ -127,9 +127,10 @@ static int map_dma(SimSpace *space, struct vfio_iommu_type1_dma_map *arg)
     if (m) {
         /* The pages are found by faulting them in, where that is allowed */
         if (map.vaddr < m->addr || map.vaddr + map.size > m->addr + m->len ||
-            !m->open) {
+            !sim_region_accessible(m->dev, m->region)) {
             return -EFAULT;
         }
+        sim_mmap_fault_in(map.vaddr, map.size);
         map.dev = m->dev;
         map.region = m->region;
         map.offset = m->offset + (map.vaddr - m->addr);

@@ -103,7 +103,7 @@ static void cmd_devices(Text *t)
         if (sim_state_attach(dev) == 0) {
             sim_device_lock(dev);
             put(t, ", \"active\": %s, ",
-                json_bool(sim_region_accessible(dev, dev->kernel->mem_region)));
+                json_bool(sim_region_answers(dev, dev->kernel->mem_region)));
             put_decoder(t, "hdm", &dev->st->shadow[VFIO_SIM_CM_HDM / 4]);
             put(t, ", ");
             put_decoder(t, "hardware", &dev->st->cm[VFIO_SIM_CM_HDM / 4]);

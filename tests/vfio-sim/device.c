@@ -166,6 +166,17 @@ bool sim_region_accessible(SimDevice *dev, unsigned region)
     return sim_config_memory_on(dev);
 }
 
+/*
+ * Without a committed decoder nothing answers a program that the kernel lets
+ * through: a host raises SIGBUS, or worse.
+ */
+bool sim_region_answers(SimDevice *dev, unsigned region)
+{
+    return sim_region_accessible(dev, region) &&
+           (region != dev->kernel->mem_region ||
+            !dev->kernel->memory_space_gate || sim_component_committed(dev));
+}
+
 static int get_info(SimDevice *dev, struct vfio_device_info *arg)
 {
     struct vfio_device_info info = { 0 };

@@ -47,6 +47,13 @@ static int check_region(SimDevice *dev, unsigned region)
     return region == VFIO_SIM_COMPONENT_BAR ? 0 : -EINVAL;
 }
 
+static SimDmaBuf exports(SimDevice *dev)
+{
+    return dev->kernel->dma_buf == SIM_DMA_BUF_NONE &&
+           dev->st->knobs[SIM_KNOB_EXPORTER] ? SIM_DMA_BUF_BARS :
+                                               dev->kernel->dma_buf;
+}
+
 int sim_dmabuf_feature(SimDevice *dev, struct vfio_device_feature *arg)
 {
     const SimDmaBufArg *a = (const void *)arg->data;
@@ -55,7 +62,7 @@ int sim_dmabuf_feature(SimDevice *dev, struct vfio_device_feature *arg)
     unsigned i;
     int fd, ret;
 
-    if (dev->kernel->dma_buf == SIM_DMA_BUF_NONE) {
+    if (exports(dev) == SIM_DMA_BUF_NONE) {
         return -ENOTTY;
     }
     if (arg->flags & VFIO_DEVICE_FEATURE_SET) {

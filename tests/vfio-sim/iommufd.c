@@ -348,9 +348,11 @@ static int do_map(SimIommufd *ictx, struct iommu_ioas_map *cmd)
     if (m) {
         /* Memory without pages cannot be pinned */
         if (!m->dev->st->knobs[SIM_KNOB_PFNMAP] || map.vaddr < m->addr ||
-            map.vaddr + map.size > m->addr + m->len || !m->open) {
+            map.vaddr + map.size > m->addr + m->len ||
+            !sim_region_accessible(m->dev, m->region)) {
             return -EFAULT;
         }
+        sim_mmap_fault_in(map.vaddr, map.size);
         map.dev = m->dev;
         map.region = m->region;
         map.offset = m->offset + (map.vaddr - m->addr);

@@ -21,6 +21,12 @@ static bool has_reset_patches(SimDevice *dev)
     return dev->kernel != &sim_kernel_v2;
 }
 
+/* Two revisions of the reset patches have been seen */
+static bool keeps_base(SimDevice *dev)
+{
+    return has_reset_patches(dev) && dev->st->knobs[SIM_KNOB_KEEPS_BASE];
+}
+
 static size_t v2_comp_size(SimDevice *dev)
 {
     return VFIO_SIM_CM_HDM + sim_kernel_hdm_size(dev);
@@ -75,7 +81,7 @@ static int v2_reset(SimDevice *dev, SimStat why)
     if (has_reset_patches(dev) && dev->st->knobs[SIM_KNOB_RESET_ENABLES]) {
         sim_config_enable_memory(dev);
     }
-    v2_read_hdm(dev, has_reset_patches(dev));
+    v2_read_hdm(dev, keeps_base(dev));
     return 0;
 }
 
@@ -189,11 +195,11 @@ static ssize_t v2_comp_rw(SimDevice *dev, void *buf, size_t count,
 static ssize_t v2_mem_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                          bool write)
 {
-    if (!dev->st->mem_active) {
-        return -EIO;
-    }
     if (pos >= dev->mem_size) {
         return 0;
+    }
+    if (!dev->st->mem_active) {
+        return -EIO;
     }
     count = count < dev->mem_size - pos ? count : dev->mem_size - pos;
     return sim_kernel_mem_file(dev, buf, count, pos, write);
@@ -203,23 +209,19 @@ static bool v2_dvsec_read(SimDevice *dev, unsigned reg, void *buf, size_t n)
 {
     uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
     const uint8_t *hw = dev->st->hw + SIM_ECAP_CXL_DEVICE;
-    uint16_t live;
 
-    if (reg == DVSEC_STATUS2 && !has_reset_patches(dev)) {
+    if (reg < DVSEC_CONTROL || reg >= DVSEC_LOCK + 2) {
         memcpy(buf, hw + reg, n);
-        return true;
-    }
-    if (reg != DVSEC_CONTROL && reg != DVSEC_STATUS && reg != DVSEC_CONTROL2 &&
-        reg != DVSEC_STATUS2 && reg != DVSEC_LOCK) {
-        memcpy(buf, hw + reg, n);
-        return true;
-    }
-    if (has_reset_patches(dev)) {
-        live = sim_ld16(hw + DVSEC_STATUS2) & STATUS2_INVALID;
+    } else if (has_reset_patches(dev)) {
+        const uint16_t own = STATUS2_RESET_DONE | STATUS2_RESET_ERROR;
+
         sim_st16(v + DVSEC_STATUS2,
-                 (sim_ld16(v + DVSEC_STATUS2) & ~STATUS2_INVALID) | live);
+                 (sim_ld16(v + DVSEC_STATUS2) & own) |
+                 (sim_ld16(hw + DVSEC_STATUS2) & ~own));
+        memcpy(buf, v + reg, n);
+    } else {
+        memcpy(buf, reg & 1 || reg == DVSEC_STATUS2 ? hw + reg : v + reg, n);
     }
-    memcpy(buf, v + reg, n);
     return true;
 }
 
@@ -228,10 +230,12 @@ static void v2_cxl_reset(SimDevice *dev, uint8_t *v)
     uint16_t status = sim_ld16(v + DVSEC_STATUS2);
     int err = sim_fault_locked(dev, "cxl-reset");
 
-    sim_device_reset(dev, SIM_STAT_CXL_RESETS);
+    /* What is done after a reset is done after one that failed, too */
     if (err < 0) {
-        dev->st->mem_active = 0;
+        v2_read_hdm(dev, keeps_base(dev));
         sim_mmap_update(dev);
+    } else {
+        sim_device_reset(dev, SIM_STAT_CXL_RESETS);
     }
     status &= ~(STATUS2_RESET_DONE | STATUS2_RESET_ERROR);
     sim_st16(v + DVSEC_STATUS2, status | (err ? STATUS2_RESET_ERROR :
@@ -241,9 +245,15 @@ static void v2_cxl_reset(SimDevice *dev, uint8_t *v)
 static void v2_control2(SimDevice *dev, uint8_t *v, uint8_t *hw, uint16_t value)
 {
     uint16_t cap = sim_ld16(hw + DVSEC_CAP);
-    uint16_t doorbells = CONTROL2_WBI | CONTROL2_RESET;
+    uint16_t keep = 0x3f & ~(CONTROL2_WBI | CONTROL2_RESET);
 
-    sim_st16(v + DVSEC_CONTROL2, value & 0x3f & ~doorbells);
+    if (!(sim_ld16(hw + DVSEC_CAP3) & CAP3_VOLATILE)) {
+        keep &= ~CONTROL2_VOLATILE;
+    }
+    if (!(sim_ld16(hw + DVSEC_CAP2) & CAP2_COMPLETION)) {
+        keep &= ~CONTROL2_COMPLETION;
+    }
+    sim_st16(v + DVSEC_CONTROL2, value & keep);
     /* Nothing reaches the hardware without the doorbell */
     if ((value & CONTROL2_WBI) && (cap & CAP_WBI)) {
         uint16_t status = sim_ld16(hw + DVSEC_STATUS2) & ~STATUS2_INVALID;
@@ -258,48 +268,69 @@ static void v2_control2(SimDevice *dev, uint8_t *v, uint8_t *hw, uint16_t value)
     }
 }
 
-/* Goes by where the access starts and takes the low 16 bits, except ranges */
-static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
-                           size_t n)
+static void v2_status2(SimDevice *dev, uint8_t *v, uint8_t *hw, uint16_t ones)
+{
+    uint16_t clear = 0;
+
+    if (sim_ld16(hw + DVSEC_CAP3) & CAP3_VOLATILE) {
+        clear |= STATUS2_VOLATILE;
+    }
+    if (has_reset_patches(dev)) {
+        clear |= STATUS2_PM_INIT;
+    }
+    clear &= ones;
+    sim_st16(v + DVSEC_STATUS2, sim_ld16(v + DVSEC_STATUS2) & ~clear);
+    sim_st16(hw + DVSEC_STATUS2, sim_ld16(hw + DVSEC_STATUS2) & ~clear);
+}
+
+/* A write to one register; the bits that were not written are not in @mask */
+static void v2_field(SimDevice *dev, unsigned reg, uint16_t value,
+                     uint16_t mask)
 {
     uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;
     uint8_t *hw = dev->st->hw + SIM_ECAP_CXL_DEVICE;
+    uint16_t old = sim_ld16(v + reg);
+    uint16_t merged = (old & ~mask) | (value & mask);
     bool locked = v[DVSEC_LOCK] & 1;
-    uint16_t low = value;
 
     switch (reg) {
     case DVSEC_CONTROL:
         if (!locked) {
-            sim_st16(v + reg, (low & ~0xb000) | CONTROL_IO);
+            sim_st16(v + reg, (merged & ~0xb000) | CONTROL_IO);
         }
-        return;
+        break;
     case DVSEC_STATUS:
-        sim_st16(v + reg, sim_ld16(v + reg) & ~(low & STATUS_VIRAL));
-        return;
+        sim_st16(v + reg, old & ~(value & mask & STATUS_VIRAL));
+        break;
     case DVSEC_CONTROL2:
-        v2_control2(dev, v, hw, low);
-        return;
+        v2_control2(dev, v, hw, merged);
+        break;
     case DVSEC_STATUS2:
-        if (sim_ld16(hw + DVSEC_CAP3) & STATUS2_VOLATILE) {
-            sim_st16(v + reg, sim_ld16(v + reg) & ~(low & STATUS2_VOLATILE));
-            sim_st16(hw + reg, sim_ld16(hw + reg) & ~(low & STATUS2_VOLATILE));
-        }
-        return;
+        v2_status2(dev, v, hw, value & mask);
+        break;
     case DVSEC_LOCK:
         if (!locked) {
-            sim_st16(v + reg, low & 1);
+            sim_st16(v + reg, merged & 1);
         }
-        return;
+        break;
     default:
+        /* Ranges are stored, but reads go to the hardware all the same */
         break;
     }
-    if ((reg & ~7u) == DVSEC_BASE1_HI || (reg & ~7u) == DVSEC_BASE2_HI) {
-        /* Stored, but reads go to the hardware all the same */
-        memcpy(v + reg, &value, n);
-        v[DVSEC_BASE1_LO + 3] &= 0xf0;
-        memset(v + DVSEC_BASE1_LO, 0, 3);
-        v[DVSEC_BASE2_LO + 3] &= 0xf0;
-        memset(v + DVSEC_BASE2_LO, 0, 3);
+}
+
+/*
+ * The first revision goes by where the access starts and takes the low 16
+ * bits, of which a byte has a high half of zero. The one with the reset
+ * patches takes the access apart.
+ */
+static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
+                           size_t n)
+{
+    if (has_reset_patches(dev)) {
+        sim_kernel_dvsec_fields(dev, reg, value, n, v2_field);
+    } else if (!(reg & 1)) {
+        v2_field(dev, reg, value, 0xffff);
     }
 }
 
@@ -309,6 +340,7 @@ static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
     .comp_region = 10, \
     .region_type = SIM_REGION_TYPE_CXL, \
     .zap_on_reset = true, \
+    .fault_size = 4096, \
     .device_cap = v2_device_cap, \
     .comp_size = v2_comp_size, \
     .comp_rw = v2_comp_rw, \

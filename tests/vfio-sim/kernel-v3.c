@@ -228,6 +228,7 @@ const SimKernel sim_kernel_v3 = {
     .comp_region = 9,
     .region_type = SIM_REGION_TYPE_CXL,
     .mem_mmap = true,
+    .fault_size = 4096,
     .dma_buf = SIM_DMA_BUF_BARS,
     .device_cap = v3_device_cap,
     .comp_size = v3_comp_size,

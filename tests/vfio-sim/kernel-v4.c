@@ -17,6 +17,13 @@ static void v4_sample(SimDevice *dev)
     dev->st->mem_active = sim_component_committed(dev);
 }
 
+/* Whatever the decoder says */
+static void v4_open(SimDevice *dev)
+{
+    v4_sample(dev);
+    dev->st->mem_active = 1;
+}
+
 static int v4_reset(SimDevice *dev, SimStat why)
 {
     int ret = why == SIM_STAT_CXL_RESETS ? sim_fault_locked(dev, "cxl-reset") :
@@ -151,6 +158,7 @@ const SimKernel sim_kernel_v4 = {
     .comp_region = 10,
     .region_type = SIM_REGION_TYPE_V4,
     .mem_mmap = true,
+    .fault_size = 2 << 20,
     .memory_space_gate = true,
     .zap_on_reset = true,
     .dma_buf = SIM_DMA_BUF_BARS,
@@ -161,7 +169,7 @@ const SimKernel sim_kernel_v4 = {
     .block_rw = sim_kernel_paged_block_rw,
     .hole = sim_kernel_page_hole,
     .bind = v4_sample,
-    .open = v4_sample,
+    .open = v4_open,
     .reset = v4_reset,
     .resume = v4_resume,
     .dvsec_read = sim_kernel_dvsec_read,

@@ -13,12 +13,11 @@
 
 #include "kernel.h"
 
-/* The control channel shows the copy */
+/* The control channel shows the copy. What the decoder says is not asked. */
 static void v5_sample(SimDevice *dev)
 {
     memcpy(dev->st->shadow, dev->st->cm, SIM_CM_SIZE);
-    dev->st->mem_active = !dev->st->reset_failed &&
-                          sim_component_committed(dev);
+    dev->st->mem_active = !dev->st->reset_failed;
 }
 
 static void v5_open(SimDevice *dev)
@@ -35,7 +34,7 @@ static int clear_memory(SimDevice *dev)
                    (off_t)dev->mem_size) < 0 ? -errno : 0;
 }
 
-/* What an FLR would be is a CXL reset, which always clears the memory */
+/* What an FLR would be is a CXL reset, and clears the memory if the device does */
 static int cxl_reset(SimDevice *dev)
 {
     uint32_t *busy = &dev->st->knobs[SIM_KNOB_RESET_BUSY];
@@ -51,7 +50,7 @@ static int cxl_reset(SimDevice *dev)
     }
     sim_count(dev, SIM_STAT_CXL_RESETS);
     sim_device_reset_hw(dev);
-    return clear_memory(dev);
+    return dev->st->knobs[SIM_KNOB_RESET_CLEARS] ? clear_memory(dev) : 0;
 }
 
 static int v5_reset(SimDevice *dev, SimStat why)
@@ -92,13 +91,19 @@ static ssize_t v5_comp_rw(SimDevice *dev, void *buf, size_t count,
 static ssize_t v5_mem_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                          bool write)
 {
-    if (!sim_region_accessible(dev, dev->kernel->mem_region)) {
-        return -EIO;
-    }
     if (pos >= dev->mem_size) {
         return -EINVAL;
     }
+    if (!sim_region_accessible(dev, dev->kernel->mem_region)) {
+        return -EIO;
+    }
     count = count < dev->mem_size - pos ? count : dev->mem_size - pos;
+    if (!sim_region_answers(dev, dev->kernel->mem_region)) {
+        if (!write) {
+            memset(buf, 0xff, count);
+        }
+        return count;
+    }
     return sim_kernel_mem_file(dev, buf, count, pos, write);
 }
 
@@ -164,6 +169,7 @@ const SimKernel sim_kernel_v5 = {
     .comp_region = 10,
     .region_type = SIM_REGION_TYPE_CXL,
     .mem_mmap = true,
+    .fault_size = 2 << 20,
     .memory_space_gate = true,
     .zap_on_reset = true,
     .stays_in_d0 = true,

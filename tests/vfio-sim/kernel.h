@@ -17,6 +17,7 @@ enum {
     DVSEC_CONTROL2 = 0x10,
     DVSEC_STATUS2 = 0x12,
     DVSEC_LOCK = 0x14,
+    DVSEC_CAP2 = 0x16,
     DVSEC_BASE1_HI = 0x20,
     DVSEC_BASE1_LO = 0x24,
     DVSEC_BASE2_HI = 0x30,
@@ -27,16 +28,21 @@ enum {
 #define CAP_CACHE           (1u << 0)
 #define CAP_WBI             (1u << 6)
 #define CAP_RESET           (1u << 7)
+#define CAP2_COMPLETION     (1u << 3)
+#define CAP3_VOLATILE       (1u << 3)
 #define CONTROL_IO          (1u << 1)
 #define CONTROL_MEM         (1u << 2)
 #define CONTROL2_NO_CACHE   (1u << 0)
 #define CONTROL2_WBI        (1u << 1)
 #define CONTROL2_RESET      (1u << 2)
+#define CONTROL2_VOLATILE   (1u << 4)
+#define CONTROL2_COMPLETION (1u << 5)
 #define STATUS_VIRAL        (1u << 14)
 #define STATUS2_INVALID     (1u << 0)
 #define STATUS2_RESET_DONE  (1u << 1)
 #define STATUS2_RESET_ERROR (1u << 2)
 #define STATUS2_VOLATILE    (1u << 3)
+#define STATUS2_PM_INIT     (1u << 15)
 
 #define HDM_BLOCK_SIZE      0x30    /* with one decoder */
 

@@ -102,7 +102,9 @@ typedef struct Mangle {
 #define CAPS        8
 
 /* Component registers, from the start of the CM area */
+#define CM_RAS_ENTRY    0x004
 #define CM_HDM_ENTRY    0x008
+#define CM_RAS          0x080
 #define CM_HDM          0x200
 #define CM_SIZE_LO      (CM_HDM + 0x18)
 #define CM_SIZE_HI      (CM_HDM + 0x1c)
@@ -438,6 +440,16 @@ static const Mangle mangles[] = {
       { CM(OP_CLEAR, CM_HDM_ENTRY, 0xfff00000) } },
     { "hdm-at-end", "the HDM decoder is at the end of the area", CXL, false,
       { CM(OP_OR, CM_HDM_ENTRY, 0xfff00000) } },
+    { "ras-at-0", "RAS is at the array", CXL, false,
+      { CM(OP_CLEAR, CM_RAS_ENTRY, 0xfff00000) } },
+    { "ras-at-end", "RAS is at the end of the area", CXL, false,
+      { CM(OP_OR, CM_RAS_ENTRY, 0xffc00000) } },
+    { "ras-odd", "RAS is at an odd address", CXL, false,
+      { CM(OP_OR, CM_RAS_ENTRY, 0x00100000) } },
+    { "ras-among-decoders", "RAS is where the HDM decoder is", CXL, false,
+      { CM(OP_ADD, CM_RAS_ENTRY, (CM_HDM - CM_RAS) << 20) } },
+    { "ras-missing", "no RAS in the capability array", CXL, true,
+      { CM(OP_OR, CM_RAS_ENTRY, 0xff) } },
     { "hdm-moved", "the HDM decoder is not where the kernel has it", CXL,
       false, { CM(OP_ADD, CM_HDM_ENTRY, 0x10000000) } },
     { "hdm-ones", "nobody answers at the HDM decoder", CXL, false,

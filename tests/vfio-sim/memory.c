@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sim.h"
@@ -103,7 +104,7 @@ void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
         *err = -ENOMEM;
         return MAP_FAILED;
     }
-    m->open = sim_region_accessible(dev, region);
+    m->open = sim_region_answers(dev, region);
     p = map_region(dev, region, m->open, addr, len, prot, flags, off);
     if (p == MAP_FAILED) {
         *err = -errno;
@@ -163,6 +164,27 @@ void sim_mmap_gone(uint64_t addr, uint64_t len)
     }
 }
 
+void sim_mmap_fault_in(uint64_t addr, uint64_t len)
+{
+    SimMmap *m;
+
+    for (m = mmaps; m; m = m->next) {
+        SimDevice *dev = m->dev;
+
+        if (addr >= m->addr && addr + len <= m->addr + m->len &&
+            m->region == dev->kernel->mem_region && !m->populated) {
+            uint64_t faults = len / dev->kernel->fault_size;
+            uint64_t ns = faults * dev->st->knobs[SIM_KNOB_FAULT_NS];
+            struct timespec delay = { ns / 1000000000, ns % 1000000000 };
+
+            __atomic_add_fetch(&dev->st->stats[SIM_STAT_PAGE_FAULTS], faults,
+                               __ATOMIC_RELAXED);
+            nanosleep(&delay, NULL);
+            m->populated = len == m->len;
+        }
+    }
+}
+
 const SimMmap *sim_mmap_find(uint64_t addr, uint64_t len)
 {
     const SimMmap *m;
@@ -180,14 +202,15 @@ void sim_mmap_update(SimDevice *dev)
     SimMmap *m;
 
     for (m = mmaps; m; m = m->next) {
-        bool open = sim_region_accessible(dev, m->region);
+        bool open = sim_region_answers(dev, m->region);
 
         if (m->dev == dev && m->open != open) {
             m->open = open;
+            m->populated = false;
             map_region(dev, m->region, open, (void *)(uintptr_t)m->addr,
                        m->len, m->prot, MAP_SHARED | MAP_FIXED, m->offset);
         }
     }
     sim_dmabuf_update(dev);
-    sim_space_stale(dev, !sim_region_accessible(dev, dev->kernel->mem_region));
+    sim_space_stale(dev, !sim_region_answers(dev, dev->kernel->mem_region));
 }

@@ -186,6 +186,9 @@ void sim_config_open(SimDevice *dev)
     if (dev->st->knobs[SIM_KNOB_NO_FLR]) {
         c[SIM_CAP_EXP + PCI_EXP_DEVCAP + 3] &= ~(PCI_EXP_DEVCAP_FLR >> 24);
     }
+    if (dev->st->knobs[SIM_KNOB_NO_WBI]) {
+        c[SIM_ECAP_CXL_DEVICE + 0x0a] &= ~0x40;
+    }
     memcpy(dev->st->vconfig, c, SIM_CONFIG_SIZE);
 }
 

@@ -317,6 +317,22 @@ static bool fd_devnum(int fd, unsigned *maj, unsigned *min)
     return file != NULL;
 }
 
+/* The kernel gives a device from a group an anonymous file, of no type */
+static bool fd_is_device(int fd)
+{
+    SimFile *file;
+    bool found;
+
+    if (!sim_fd_known(fd)) {
+        return false;
+    }
+    sim_lock();
+    file = sim_file_get(fd);
+    found = file && file->kind == SIM_FD_DEVICE;
+    sim_unlock();
+    return found;
+}
+
 static bool path_devnum(const char *path, unsigned *maj, unsigned *min)
 {
     SimKind kind;
@@ -342,6 +358,17 @@ static int chardev_stat(struct stat *st, unsigned maj, unsigned min)
     return 0;
 }
 
+static int device_stat(struct stat *st)
+{
+    memset(st, 0, sizeof(*st));
+    st->st_mode = 0600;
+    st->st_nlink = 1;
+    st->st_dev = makedev(0, 14);
+    st->st_ino = 1;
+    st->st_blksize = 4096;
+    return 0;
+}
+
 #define WRAP_FSTAT(name) \
 int wrap_##name(int fd, struct stat *st) \
 { \
@@ -350,6 +377,9 @@ int wrap_##name(int fd, struct stat *st) \
     \
     if (fd_devnum(fd, &maj, &min)) { \
         return chardev_stat(st, maj, min); \
+    } \
+    if (fd_is_device(fd)) { \
+        return device_stat(st); \
     } \
     return next(fd, st); \
 }
@@ -435,6 +465,9 @@ int wrap_##name(int ver, int fd, struct stat *st) \
     if (fd_devnum(fd, &maj, &min)) { \
         return chardev_stat(st, maj, min); \
     } \
+    if (fd_is_device(fd)) { \
+        return device_stat(st); \
+    } \
     return next(ver, fd, st); \
 }
 
@@ -461,6 +494,13 @@ int wrap_statx(int dirfd, const char *path, int flags, unsigned mask,
         stx->stx_nlink = 1;
         stx->stx_rdev_major = maj;
         stx->stx_rdev_minor = min;
+        return 0;
+    }
+    if ((flags & AT_EMPTY_PATH) && path && !*path && fd_is_device(dirfd)) {
+        memset(stx, 0, sizeof(*stx));
+        stx->stx_mask = STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_SIZE;
+        stx->stx_mode = 0600;
+        stx->stx_nlink = 1;
         return 0;
     }
     return next(dirfd, sim_path_sysfs(path, buf, sizeof(buf)) ? buf : path,

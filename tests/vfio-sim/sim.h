@@ -78,6 +78,8 @@ typedef enum SimStat {
     SIM_STAT_MMAPS,
     SIM_STAT_FAULTS,
     SIM_STAT_STALE_MAPS,
+    SIM_STAT_MEMORY_MAPS,
+    SIM_STAT_PAGE_FAULTS,
     SIM_STAT__MAX
 } SimStat;
 
@@ -146,6 +148,7 @@ typedef struct SimKernel {
     bool memory_space_gate; /* no memory while PCI Memory Space is off */
     bool zap_on_reset;
     bool stays_in_d0;
+    uint32_t fault_size;    /* bytes of memory that one fault maps */
     SimDmaBuf dma_buf;
     /* Fill in the CXL device capability; returns its size. NULL: none */
     size_t (*device_cap)(SimDevice *dev, void *buf);
@@ -356,6 +359,8 @@ void sim_device_reset_hw(SimDevice *dev);
 uint64_t sim_region_size(SimDevice *dev, unsigned region);
 /* Whether the program may touch what it has mapped of the region */
 bool sim_region_accessible(SimDevice *dev, unsigned region);
+/* And is there a decoder behind what the kernel lets through? */
+bool sim_region_answers(SimDevice *dev, unsigned region);
 
 /* region.c */
 int sim_get_region_info(SimDevice *dev, struct vfio_region_info *arg);
@@ -438,12 +443,15 @@ typedef struct SimMmap {
     uint64_t offset;
     int prot;
     bool open;              /* the program may touch it */
+    bool populated;         /* its pages have been faulted in */
     struct SimMmap *next;
 } SimMmap;
 
 void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
                       int flags, uint64_t pos, int *err);
 bool sim_mmap_any(void);
+/* Fault the pages in, as pinning them for DMA does */
+void sim_mmap_fault_in(uint64_t addr, uint64_t len);
 void sim_mmap_gone(uint64_t addr, uint64_t len);
 const SimMmap *sim_mmap_find(uint64_t addr, uint64_t len);
 const SimMmap *sim_mmap_first(void);

@@ -115,6 +115,9 @@ int sim_space_map(SimSpace *space, const SimMap *map)
     m->next = *p;
     *p = m;
     space->count++;
+    if (m->dev && m->region == m->dev->kernel->mem_region) {
+        sim_count(m->dev, SIM_STAT_MEMORY_MAPS);
+    }
     return 0;
 }
 
@@ -223,7 +226,7 @@ static size_t map_rw(const SimMap *m, uint64_t off, void *buf, size_t len,
     if (m->region == VFIO_SIM_COMPONENT_BAR) {
         n = write ? sys_pwrite(m->dev->bar0_fd, buf, len, m->offset + off) :
                     sys_pread(m->dev->bar0_fd, buf, len, m->offset + off);
-    } else if (!sim_region_accessible(m->dev, m->region)) {
+    } else if (!sim_region_answers(m->dev, m->region)) {
         n = 0;
     } else {
         n = write ? sys_pwrite(m->dev->mem_fd, buf, len, m->offset + off) :

@@ -41,9 +41,14 @@ static const struct {
     [SIM_KNOB_HARDWARE_COMMITTED] = { "hardware-committed", 1 },
     [SIM_KNOB_VIABLE] = { "viable", 1 },
     [SIM_KNOB_RESET_ENABLES] = { "reset-enables-memory", 1 },
+    [SIM_KNOB_KEEPS_BASE] = { "keeps-base", 1 },
+    [SIM_KNOB_EXPORTER] = { "dma-buf-exporter", 1 },
     [SIM_KNOB_RESET_BUSY] = { "reset-busy", INT32_MAX },
     [SIM_KNOB_RESET_DELAY] = { "reset-delay", 1000 },
     [SIM_KNOB_NO_FLR] = { "no-flr", 1 },
+    [SIM_KNOB_NO_WBI] = { "no-write-back", 1 },
+    [SIM_KNOB_RESET_CLEARS] = { "reset-clears", 1 },
+    [SIM_KNOB_FAULT_NS] = { "fault-ns", 1000000 },
     [SIM_KNOB_SBR_UNMASKED] = { "sbr-unmasked", 1 },
     [SIM_KNOB_PFNMAP] = { "pfnmap", 1 },
     [SIM_KNOB_GEOMETRY_ID] = { "geometry-id", 0xffff },
@@ -184,6 +189,7 @@ const char *sim_knob_parse(const char *spec, SimKnob *knob, uint32_t *value)
         }
     }
     return "set: expected KNOB=VALUE with hardware-committed, viable, "
-           "reset-enables-memory, reset-busy, sbr-unmasked, pfnmap, "
-           "geometry-id, geometry-form or mangle";
+           "reset-enables-memory, keeps-base, dma-buf-exporter, reset-busy, "
+           "reset-delay, no-flr, no-write-back, reset-clears, fault-ns, "
+           "sbr-unmasked, pfnmap, geometry-id, geometry-form or mangle";
 }

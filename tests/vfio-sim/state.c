@@ -39,6 +39,8 @@ static const char *const stat_names[SIM_STAT__MAX] = {
     [SIM_STAT_MMAPS] = "mmaps",
     [SIM_STAT_FAULTS] = "faults",
     [SIM_STAT_STALE_MAPS] = "stale-maps",
+    [SIM_STAT_MEMORY_MAPS] = "memory-maps",
+    [SIM_STAT_PAGE_FAULTS] = "page-faults",
 };
 
 const char *sim_stat_name(SimStat stat)
@@ -93,6 +95,8 @@ static void state_bind(SimDevice *dev)
 
     st->knobs[SIM_KNOB_HARDWARE_COMMITTED] = 1;
     st->knobs[SIM_KNOB_VIABLE] = 1;
+    st->knobs[SIM_KNOB_KEEPS_BASE] = 1;
+    st->knobs[SIM_KNOB_RESET_CLEARS] = 1;
     st->knobs[SIM_KNOB_GEOMETRY_ID] = 6;
     st->knobs[SIM_KNOB_GEOMETRY_FORM] = 64;
     sim_component_bind(dev);

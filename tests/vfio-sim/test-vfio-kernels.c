@@ -128,6 +128,35 @@ static void spawn_case(const void *opaque)
     }
 }
 
+/*
+ * All cases for real devices, on one that cannot write its cache back and that
+ * keeps its memory in a reset
+ */
+static void test_as_device(const void *opaque)
+{
+    const Kernel *k = opaque;
+    g_autofree char *kernel_arg = g_strdup_printf("--kernel=%s", k->name);
+    g_autofree char *device = g_strdup_printf("--device=%s", host);
+    g_autofree char *cache = g_strdup_printf("--set=%s no-write-back=1", host);
+    g_autofree char *memory = g_strdup_printf("--set=%s reset-clears=0", host);
+    g_auto(GStrv) env = g_get_environ();
+    char *argv[] = { (char *)g_getenv("VFIO_SIM"), kernel_arg, cache, memory,
+                     (char *)"--", (char *)self, device, NULL };
+    g_autofree char *output = NULL;
+    GError *err = NULL;
+    int status;
+
+    env = g_environ_setenv(env, "VFIO_V2", k->name, true);
+    if (!g_spawn_sync(NULL, argv, env, G_SPAWN_DEFAULT, NULL, NULL, &output,
+                      NULL, &status, &err)) {
+        g_error("%s", err->message);
+    }
+    if (status) {
+        g_printerr("%s", output);
+        g_test_fail();
+    }
+}
+
 static void add_cases(const Kernel *k, const Case *c)
 {
     for (; c->name; c++) {
@@ -210,6 +239,12 @@ int main(int argc, char **argv)
     for (k = 0; k < G_N_ELEMENTS(kernels); k++) {
         for (i = 0; i < G_N_ELEMENTS(topics); i++) {
             add_cases(&kernels[k], topics[i]);
+        }
+        if (!real) {
+            g_autofree char *path = g_strdup_printf("/vfio-sim/%s/as-device",
+                                                    kernels[k].name);
+
+            g_test_add_data_func(path, &kernels[k], test_as_device);
         }
     }
     return g_test_run();

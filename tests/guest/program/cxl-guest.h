@@ -124,6 +124,7 @@ typedef struct {
     bool bridge;
     bool peer;
     bool clears;                    /* the kernel clears memory at reset */
+    bool space_gate;                /* and takes it with Memory Space */
 } Options;
 
 extern Device dev;

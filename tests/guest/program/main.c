@@ -22,11 +22,13 @@ static void usage(void)
          "          [--actions=all|NAME,...] [--driver=FILE] [--prefix=TEXT]\n"
          "          [--lock=0|1] [--token=HEX[:HEX...]] [--seed=TEXT]\n"
          "          [--no-peer] [--bridge] [--rounds=N] [--clears]\n"
+         "          [--space-gate]\n"
          "mode guest commits decoder 0 itself, any does so where it is not\n"
          "committed; with --bridge there is a decoder in the host bridge too,\n"
          "which it then programs. The names of checks begin with the prefix.\n"
          "A token for each device, in the order of vfio-sim's. With --clears\n"
-         "the host's kernel clears the memory at a reset.\n"
+         "the host's kernel clears the memory at a reset, with --space-gate it\n"
+         "takes the memory away while Memory Space Enable is clear.\n"
          "actions: bar hidden lock token peek patterns unaligned whole rates\n"
          "         dma intx msix recommit signature; only by name: resets");
 }
@@ -44,6 +46,7 @@ static const struct option options[] = {
     { "bridge", no_argument, NULL, 'b' },
     { "no-peer", no_argument, NULL, 'p' },
     { "clears", no_argument, NULL, 'c' },
+    { "space-gate", no_argument, NULL, 'S' },
     { "help", no_argument, NULL, 'h' },
     { }
 };
@@ -89,6 +92,9 @@ static void parse_options(int argc, char **argv)
             break;
         case 'c':
             opt.clears = true;
+            break;
+        case 'S':
+            opt.space_gate = true;
             break;
         default:
             usage();
