@@ -397,6 +397,40 @@ def tcg_type3() -> None:
                [measure(guest, base, other, length, 3 if QUICK else 7)])
 
 
+# -- page faults
+
+def space_toggles() -> None:
+    """What a guest's enumeration costs where a page fault maps 4 KiB.
+
+    vfio-sim charges for faults as v2 kernels have them. A reset maps the
+    memory again; that a guest switches Memory Space must not.
+    """
+    size, ns, toggles = 64 * GIB, 250, 10
+    with start('tcg', ['--kernel=v2-reset', f'--memory={size_name(size)}',
+                       '--topology=B', f'--set=0000:c1:00.0 fault-ns={ns}'],
+               '-cpu', 'max,phys-bits=44', *BRIDGE, *port(0), '-M',
+               'cxl-fmw.0.targets.0=cxl.0,cxl-fmw.0.size='
+               + size_name(size), '-device', HOST % 1 + ',bus=rp00') as guest:
+        device, = guest.enumerate({12: 1})
+        speed = ticks_per_ns(guest)
+
+        def write(register: int, value: int) -> float:
+            return guest.do(m.STORE16, device.cfg + register,
+                            value).ticks / speed / 1e6
+
+        before = guest.stat('page-faults')
+        toggled = statistics.median(write(4, 4) + write(4, 6)
+                                    for _ in range(toggles))
+        between = guest.stat('page-faults')
+        reset = write(0x68, 0x8000)
+        after = guest.stat('page-faults')
+    note(f'TCG, v2 kernel, {size_name(size)}: Memory Space off and on / reset',
+         f'{toggled:.3f} ms', f'{reset:.0f} ms', toggled / reset, '<= 0.01',
+         toggled / reset <= 0.01,
+         f'{between - before} page faults for {toggles} times off and on, '
+         f'{after - between} for a function level reset, {ns} ns each')
+
+
 def report(clock: Clock) -> None:
     flags = Path('/proc/cpuinfo').read_text(encoding='ascii')
     software = not re.search(r'\b(vmx|svm)\b', flags)
@@ -445,6 +479,7 @@ def run() -> int:
             not_measured('KVM', '/dev/kvm cannot be used here')
         tcg_type3()
         growing('tcg')
+        space_toggles()
     except m.BenchError as err:
         raise Failure(str(err)) from err
     report(clock)

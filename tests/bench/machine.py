@@ -130,8 +130,9 @@ class Machine:
             file.truncate(size)
             self.ram = mmap.mmap(file.fileno(), size)
         self.mixed = self.allocate(buffers, length) if buffers else ''
+        self.sim = qemu.parent / 'tests/vfio-sim/vfio-sim'
         command = [] if sim is None else [
-            str(qemu.parent / 'tests/vfio-sim/vfio-sim'),
+            str(self.sim),
             f'--state-dir={self.place}/sim',
             f'--memory-file={self.place}/memory', *sim, '--']
         command += [
@@ -189,6 +190,14 @@ class Machine:
         return '' if huge in ([0, 0], list(want)) else \
             f'of RAM {huge[0]} KiB are in huge pages, of device memory ' \
             f'{huge[1]} KiB'
+
+    def stat(self, name: str) -> int:
+        """A count of vfio-sim's for the first device."""
+        done = subprocess.run(
+            [str(self.sim), '--control', f'{self.place}/sim',
+             'stats 0000:c1:00.0'], stdin=subprocess.DEVNULL, text=True,
+            capture_output=True, timeout=60, check=True)
+        return int(json.loads(done.stdout)['return'][name])
 
     # -- commands for the guest
 

@@ -4,6 +4,7 @@
 
 """Run a guest with simulated devices, within a time limit."""
 
+import json
 import os
 import re
 import secrets
@@ -279,6 +280,7 @@ class Harness:
         """vfio-sim and QEMU, all but the accelerators."""
         image = self.image(case.machine)
         command = [str(self.sim), f'--memory={MEMORY >> 20}M',
+                   f'--state-dir={memory.parent}/sim',
                    f'--memory-file={memory}', f'--topology={case.layout}',
                    f'--kernel={case.kernel}',
                    f'--devices={len(case.topology.slots)}', '--']
@@ -291,6 +293,16 @@ class Harness:
         if case.backend == 'iommufd':
             command += ['-object', 'iommufd,id=iommufd0']
         return command + case.topology.arguments()
+
+    def stat(self, memory: Path, name: str) -> int:
+        """A count of vfio-sim's for the device with this memory file."""
+        done = subprocess.run(
+            [str(self.sim), '--control', f'{memory.parent}/sim',
+             'stats 0000:c1:00.0'], stdin=subprocess.DEVNULL, text=True,
+            capture_output=True, timeout=20, check=False)
+        if done.returncode:
+            raise GuestError(f'vfio-sim --control: {done.stderr}')
+        return int(json.loads(done.stdout)['return'][name])
 
     def _run(self, command: List[str], log: Path, limit: float,
              env: Optional[Dict[str, str]] = None) -> Tuple[str, float, str]:

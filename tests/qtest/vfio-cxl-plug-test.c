@@ -650,6 +650,11 @@ static void test_exit(gconstpointer data)
         device_del(m, NULL);
         slot_power(m, SLOT_POWER_BLINK);
         slot_power(m, SLOT_POWER_OFF);
+        if (i % 2) {
+            /* In use until then, and refused; or gone, and taken */
+            qobject_unref(qtest_qmp(m->qts, "{'execute': 'object-del', "
+                                    "'arguments': {'id': 'iommufd0'}}"));
+        }
         cxl_machine_stop(m);
     }
 }

@@ -121,6 +121,7 @@ static void __attribute__((constructor)) sim_start(void)
         /* the program may change its environment */
         sim_dir = strdup(dir);
         sim_enabled = sim_dir != NULL;
+        sim_keep_root();
         sim_fd_scan();
     }
 }

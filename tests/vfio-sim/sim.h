@@ -242,6 +242,8 @@ SimDevice *sim_device_by_host(const char *host);
 
 /* util.c: system calls that never come back to our own wrappers */
 int sys_open(const char *path, int flags, mode_t mode);
+/* Absolute paths are looked up from what is the root now */
+void sim_keep_root(void);
 int sys_close(int fd);
 int sys_dup(int fd);
 ssize_t sys_pread(int fd, void *buf, size_t count, uint64_t pos);

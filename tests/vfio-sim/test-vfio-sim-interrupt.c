@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -161,7 +162,35 @@ static void test_intx(void)
     ok(set_irqs(d.fd, 0, NO_TRIGGER, 0, 0, NULL));
 }
 
+/* A program that has confined itself, as QEMU with -run-with chroot= */
+static void test_chroot(void)
+{
+    int irq = eventfd(0, EFD_NONBLOCK);
+    uint32_t *memory;
+    Dev d, again;
+
+    open_dev(&d, g_str_equal(case_arg, "iommufd"));
+    if (geteuid() != 0) {
+        ok(unshare(CLONE_NEWUSER));
+    }
+    ok(chroot(g_getenv("VFIO_SIM_DIR")));
+    ok(chdir("/"));
+    ok(set_irqs(d.fd, 0, FD_TRIGGER, 0, 1, &irq));
+    reg_w(d.fd, VFIO_SIM_REG_DOORBELL, 0);
+    g_assert_true(signalled(irq));
+    ok(ioctl(d.fd, VFIO_DEVICE_RESET));
+    cfg_w(d.fd, PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+    memory = map_region(d.fd, MEM_REGION, 0, PAGE);
+    ok(dma_map(&d, 0, anon(PAGE), PAGE, true, true));
+    memory[0] = 1;
+    close_dev(&d);
+    open_dev(&again, g_str_equal(case_arg, "iommufd"));
+    close_dev(&again);
+}
+
 const Case interrupt_cases[] = {
+    { .path = "chroot/legacy", .fn = test_chroot, .arg = "legacy" },
+    { .path = "chroot/iommufd", .fn = test_chroot, .arg = "iommufd" },
     { .path = "msix/legacy", .fn = test_msix, .arg = "legacy" },
     { .path = "msix/iommufd", .fn = test_msix, .arg = "iommufd" },
     { .path = "intx/legacy", .fn = test_intx, .arg = "legacy" },

@@ -24,11 +24,26 @@ static long result(long ret)
     return ret < 0 ? -errno : ret;
 }
 
+/* A program may change its root: paths are those from before */
+static int root_fd = -1;
+
+void sim_keep_root(void)
+{
+    root_fd = sim_high_fd(sys_open("/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+}
+
 int sys_open(const char *path, int flags, mode_t mode)
 {
     int save = errno;
-    int ret = result(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+    int ret = -EBADF;
 
+    if (root_fd >= 0 && path[0] == '/' && path[1]) {
+        ret = result(syscall(SYS_openat, root_fd, path + 1, flags, mode));
+    }
+    /* It may have closed what it has not opened */
+    if (ret == -EBADF) {
+        ret = result(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+    }
     errno = save;
     return ret;
 }
@@ -124,7 +139,10 @@ bool sim_fd_is(int fd, const char *link)
     ssize_t n;
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    n = syscall(SYS_readlinkat, AT_FDCWD, path, buf, sizeof(buf) - 1);
+    n = syscall(SYS_readlinkat, root_fd, path + 1, buf, sizeof(buf) - 1);
+    if (n < 0) {
+        n = syscall(SYS_readlinkat, AT_FDCWD, path, buf, sizeof(buf) - 1);
+    }
     if (n < 0) {
         return false;
     }
