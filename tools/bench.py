@@ -393,7 +393,7 @@ def tcg_type3() -> None:
             guest.do(m.WRITE, address, length=length)
         memory('TCG, device memory / RAM', 0.97,
                [measure(guest, base, RAM, length)])
-        memory('TCG, device memory / cxl-type3', 10,
+        memory('TCG, device memory / cxl-type3', 0.97,
                [measure(guest, base, other, length, 3 if QUICK else 7)])
 
 

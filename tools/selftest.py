@@ -7,16 +7,20 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Dict, List, Tuple
 from unittest import mock
 
+sys.path.insert(0, str(Path(__file__).parent.parent / 'tests/bench'))
+# pylint: disable=wrong-import-position
 import check
 import dmamaps
 import fetch
 import hooks
+import machine
 import machines
 import mesontest
 import ours
@@ -640,6 +644,39 @@ class TestMachines(unittest.TestCase):
                          machines.memory_map(swapped))
         self.assertNotEqual(machines.memory_map(one + two),
                             machines.memory_map(one + two.replace('2', '1')))
+
+
+class TestBench(unittest.TestCase):
+    """Where the benchmark's memory comes from."""
+
+    length = 64 << 12
+
+    def allocate(self, directory: str, ram: Dict[int, int]) -> str:
+        guest = object.__new__(machine.Machine)
+        guest.place, guest.ram = Path(directory), ram
+        return guest.allocate((0, self.length), self.length)
+
+    def test_by_turns(self) -> None:
+        """A page of each buffer before the next page of any."""
+        touched: List[int] = []
+        ram = mock.MagicMock()
+        ram.__setitem__.side_effect = lambda at, value: touched.append(at)
+        with tempfile.TemporaryDirectory() as directory, \
+                mock.patch.object(machine, 'kilobytes', return_value=0):
+            self.assertEqual(self.allocate(directory, ram), '')
+            memory = os.stat(f'{directory}/memory')
+        self.assertEqual(touched, [at + buffer
+                                   for at in range(0, self.length, 4096)
+                                   for buffer in (0, self.length)])
+        self.assertEqual(memory.st_size, self.length)
+
+    def test_mixed(self) -> None:
+        """Pages of other sizes for one of them: that is no comparison."""
+        with tempfile.TemporaryDirectory() as directory, \
+                mock.patch.object(machine, 'kilobytes',
+                                  side_effect=[self.length >> 10, 0]):
+            self.assertIn('in huge pages',
+                          self.allocate(directory, mock.MagicMock()))
 
 
 class TestDMAMaps(unittest.TestCase):
