@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Set
 
 import build
 import dmamaps
@@ -15,7 +15,8 @@ import mesontest
 import ninja
 import tap
 import tree
-from common import Failure, PRISTINE, QEMU, RESULTS, lock, main, say
+from common import (Failure, PRISTINE, QEMU, RESULTS, environment, lock, main,
+                    say)
 from mesontest import Cases
 
 # Programs run as a whole, for both targets.
@@ -78,6 +79,43 @@ def remember(obj: Path, results: Cases) -> None:
         {'key': pristine_key(obj), 'results': results}))
 
 
+def listed(obj: Path) -> Set[str]:
+    """The names of the cases that run_tests() would run."""
+    names = set()
+    for arch, cases in BIOS_TABLES.items():
+        env = {**environment(), 'QTEST_QEMU_BINARY':
+               str(obj / f'qemu-system-{arch}')}
+        chosen = tuple(f'/{arch}/acpi/{case}' for case in cases)
+        for program in WHOLE + ['bios-tables-test']:
+            paths = subprocess.run(
+                [str(obj / 'tests/qtest' / program), '-l'], env=env, cwd=obj,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                check=True).stdout.split()
+            names |= {f'qtest-{arch}/{program} {path}' for path in paths
+                      if path.startswith(chosen if program not in WHOLE
+                                         else '/')}
+    return names
+
+
+def results_before(pristine: Path, after: Cases) -> Cases:
+    """The pristine tree's results; where ours passes, nothing can be worse.
+
+    They take minutes, and matter only if a case of ours fails, is skipped or
+    is not there.
+    """
+    passed = {case.name for cases in after.values() for case in cases
+              if case.result == 'ok'}
+    total = sum(len(cases) for cases in after.values())
+    if len(passed) == total and listed(pristine) <= passed:
+        say(f'all {total} pass, and none of the pristine tree\'s is missing')
+        return after
+    before = recall(pristine)
+    if before is None:
+        before = run_tests(pristine, RESULTS / 'upstream/pristine')
+        remember(pristine, before)
+    return before
+
+
 def compare(before: Cases, after: Cases) -> List[tap.Case]:
     """One case for each of upstream's: is its result the pristine one?"""
     old = {case.name: case.result for cs in before.values() for case in cs}
@@ -124,12 +162,8 @@ def run() -> int:
     pristine = build_pristine()
     say('building them in ours')
     build.build(tuple(TARGETS))
-    before = recall(pristine)
-    if before is None:
-        before = run_tests(pristine, RESULTS / 'upstream/pristine')
-        remember(pristine, before)
     after = run_tests(QEMU / 'obj', RESULTS / 'upstream/ours')
-    compared = compare(before, after)
+    compared = compare(results_before(pristine, after), after)
     if not compared:
         raise Failure('upstream\'s tests gave no result at all; logs: '
                       f'{RESULTS / "upstream"}')

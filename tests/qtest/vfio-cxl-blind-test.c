@@ -2,8 +2,8 @@
  * CXL Type-2 devices behind vfio-pci: a guest that does anything
  *
  * Operations are chosen blindly: what they do is not checked, only that QEMU
- * lives and that a reset of the machine brings the devices back. The environment
- * can set VFIO_CXL_BLIND_OPS and VFIO_CXL_BLIND_SEED, and with
+ * lives and that a reset of the machine brings the devices back. In the
+ * environment VFIO_CXL_BLIND_OPS and VFIO_CXL_BLIND_SEED can be set, and with
  * VFIO_CXL_BLIND_VCPUS=1 two vCPUs access memory and decoder meanwhile (x86).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

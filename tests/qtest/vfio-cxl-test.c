@@ -728,12 +728,12 @@ static void test_malformed(gconstpointer data)
             harmless |= words[w][0] == '*';
             concerned |= !strcmp(words[w], generation);
         }
-        if (concerned) {
+        /* The reader does not know of backends: each gets every other one */
+        if (concerned && tried++ % 2 == mode_is_iommufd(data)) {
             try_malformation(data, words[0], harmless);
-            tried++;
         }
     }
-    g_test_message("%u malformations tried", tried);
+    g_test_message("%u malformations, half of them tried", tried);
     g_assert_cmpuint(tried, >=, 60);
 }
 

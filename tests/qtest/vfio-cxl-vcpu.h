@@ -29,8 +29,10 @@ const char *vcpu_accel(void);
  */
 char *vcpu_options(VFIOSim *sim, unsigned count);
 
-/* Give a vCPU an address below 8 GiB, or 0: then it waits. On arm the factor is
-   always 1. */
+/*
+ * Give a vCPU an address below 8 GiB, or 0: then it waits. On arm the factor is
+ * always 1.
+ */
 void vcpu_set_target(QTestState *qts, unsigned vcpu, uint64_t target,
                      uint64_t factor);
 

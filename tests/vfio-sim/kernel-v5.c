@@ -34,7 +34,7 @@ static int clear_memory(SimDevice *dev)
                    (off_t)dev->mem_size) < 0 ? -errno : 0;
 }
 
-/* What an FLR would be is a CXL reset, and clears the memory if the device does */
+/* What an FLR would be is a CXL reset: the memory is cleared if it does that */
 static int cxl_reset(SimDevice *dev)
 {
     uint32_t *busy = &dev->st->knobs[SIM_KNOB_RESET_BUSY];

@@ -30,14 +30,15 @@ enum {
 /* Registers of the CXL Device DVSEC */
 enum {
     CONTROL = 0x0c, STATUS = 0x0e, CONTROL2 = 0x10, STATUS2 = 0x12,
-    CONFIG_LOCK = 0x14, CAPABILITY2 = 0x16, SIZE1_HI = 0x18, SIZE1_LO = 0x1c, BASE1_HI = 0x20,
-    BASE1_LO = 0x24, CAPABILITY3 = 0x38,
+    CONFIG_LOCK = 0x14, CAPABILITY2 = 0x16, SIZE1_HI = 0x18, SIZE1_LO = 0x1c,
+    BASE1_HI = 0x20, BASE1_LO = 0x24, CAPABILITY3 = 0x38,
 };
 
 /* Generations, as a set */
 enum {
     V2 = 1, V2R = 2, V2N = 4, V3 = 8, V4 = 16, V5 = 32, NONE = 64,
-    V2S = V2 | V2R | V2N, V2RS = V2R | V2N, GEOMETRY = V4 | V5, CXL = V2S | V3 | V4 | V5,
+    V2S = V2 | V2R | V2N, V2RS = V2R | V2N, GEOMETRY = V4 | V5,
+    CXL = V2S | V3 | V4 | V5,
 };
 /* Those that let the memory be mapped */
 #define MAPS            (CXL & ~V2N)
