@@ -62,6 +62,7 @@ def settings() -> dict:
         'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1:'
                          f'suppressions={UNDEFINED}',
         'VFIO_CXL_TEST_PRELOAD': runtime(),
+        'VFIO_CXL_BLIND_VCPUS': '1',
     }
 
 

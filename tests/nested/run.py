@@ -46,10 +46,12 @@ class Try(NamedTuple):
     driver: str                 # as sysfs calls it
     form: str                   # of our own driver, or ''
     sim: str                    # vfio-sim's generation; '' to be found out
+    knobs: Tuple[str, ...] = ()  # its revision
 
 
 TRIES = [Try('stock', 'vfio-pci', '', 'none'),
-         Try('driver-v2', DRIVER, 'v2', 'v2-reset'),
+         Try('driver-v2', DRIVER, 'v2', 'v2-reset',
+             ('keeps-base=0', 'dma-buf-exporter=1')),
          Try('driver-v4', DRIVER, 'v4', 'v4')]
 
 
@@ -90,8 +92,9 @@ class Level0(Harness):
     def compare(self, one: Try, sim: str) -> str:
         """The same programs, below vfio-sim."""
         command = [str(self.sim), f'--memory={MEMORY >> 20}M',
-                   f'--kernel={sim}', '--topology=A', '--', sys.executable,
-                   str(LEVEL1 / 'main.py'), '--device=0000:c1:00.0',
+                   f'--kernel={sim}', '--topology=A',
+                   *(f'--set=0000:c1:00.0 {knob}' for knob in one.knobs),
+                   '--', sys.executable, str(LEVEL1 / 'main.py'), '--device=0000:c1:00.0',
                    f'--qemu={self.qemu}/qemu-system-x86_64',
                    f'--rom={self.build}/guest.rom',
                    f'--conformance={self.sim.parent}/test-vfio-kernels',
