@@ -547,7 +547,7 @@ class TestSeries(Fixture):
         self.assertIn('[PATCH v3 0/2] hw: all', cover.read_text())
         self.assertIn('+nine', fix.read_text())
         self.assertNotIn('+ten', fix.read_text())
-        self.assertIn('Signed-off-by: ', new.read_text())
+        self.assertNotIn('Signed-off-by: ', new.read_text())
         self.assertNotIn('remark', fix.read_text())
 
     def test_commit_order_matters(self) -> None:

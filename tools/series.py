@@ -25,10 +25,12 @@ from tree import Tree, assembled
 
 PLACE = BUILD / 'series'
 
-# What each step is tested with, as far as it has them: QEMU's tests of CXL, our
-# unit tests and vfio-sim's. The step that adds our qtests runs those of one
-# kernel, with one backend, too; check-qtest runs the rest.
-TESTS = ['qtest-*/cxl-test', 'test-cxl*', 'test-vfio-sim*']
+# What each step is tested with, as far as it has them: QEMU's tests of CXL and
+# our unit tests. A step that has files of vfio-sim runs its tests, too, which
+# depend on nothing else. The step that adds our qtests runs those of one kernel,
+# with one backend; check-qtest runs the rest.
+TESTS = ['qtest-*/cxl-test', 'test-cxl*']
+SIM_TESTS = 'test-vfio-sim*'
 TEST_TARGETS = ['tests/qtest/cxl-test']
 QTESTS = ['qtest-x86_64/vfio-cxl*']
 QTEST_PATH = '/x86_64/vfio-cxl/v5/iommufd'
@@ -82,7 +84,7 @@ class Series:
         return result.stdout.strip()
 
     def identity(self) -> List[str]:
-        """Who signs the commits: as the user's git is set up here."""
+        """Who makes the commits: as the user's git is set up here."""
         values = []
         for key in ('user.name', 'user.email'):
             got = subprocess.run(
@@ -129,10 +131,10 @@ class Series:
     def make(self, commit: ours.Commit) -> str:
         """Make one commit; returns its id."""
         self.write(commit)
-        name, email = self.identity()
-        message = f'{commit.message}\nSigned-off-by: {name} <{email}>\n'
+        # Who sends it certifies its origin, and signs it off then
         self.git('add', '--all', '--force')
-        self.git('commit', '-q', '--allow-empty', '-F', '-', stdin=message)
+        self.git('commit', '-q', '--allow-empty', '-F', '-',
+                 stdin=commit.message)
         return self.git('rev-parse', 'HEAD')
 
     def differences(self) -> List[str]:
@@ -173,7 +175,8 @@ class Series:
     def checkpatch(self, mail: Path) -> str:
         """'' when upstream's checker is content, else its words."""
         result = subprocess.run(
-            ['perl', 'scripts/checkpatch.pl', '--no-color', str(mail)],
+            ['perl', 'scripts/checkpatch.pl', '--no-color', '--no-signoff',
+             str(mail)],
             cwd=self.src, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             universal_newlines=True, check=False)
         found = re.findall(r'^((?:ERROR|WARNING): .*)\n(?:#\d+: (.*))?',
@@ -210,14 +213,16 @@ def case(cases: List[tap.Case], name: str, test: Callable[[], str]) -> bool:
     return not trouble
 
 
-def failures(obj: Path, logs: Path, has_qtests: bool) -> str:
-    """Run the tests of a step; '' or which did not pass."""
+def failures(obj: Path, logs: Path, names: List[str]) -> str:
+    """Run the tests of a step with these files; '' or which did not pass."""
     # meson refuses a name that no test has
     has = mesontest.known(obj)
     wanted = TESTS[:1] + [name for name in TESTS[1:]
                           if fnmatch.filter(has, name)]
+    if any(name.startswith('tests/vfio-sim/') for name in names):
+        wanted.append(SIM_TESTS)
     results = mesontest.run(obj, wanted, logs)
-    if has_qtests:
+    if any(name.startswith('tests/qtest/vfio-cxl') for name in names):
         results.update(mesontest.run(obj, QTESTS, logs / 'qtest',
                                      ['-p', QTEST_PATH]))
     return '\n'.join(f'{c.name}: {c.remark}' for cases in results.values()
@@ -253,11 +258,10 @@ def check(series: Series) -> List[tap.Case]:
                             + TEST_TARGETS))
         if case(cases, f'series: {commit.name} compiles without a warning',
                 compiles):
-            has_qtests = any(name.startswith('tests/qtest/vfio-cxl')
-                             for name in series.names if commit.has(name))
+            names = [name for name in series.names if commit.has(name)]
             case(cases, f'series: {commit.name} passes its tests',
                  lambda: failures(obj, RESULTS / 'series' / commit.name,
-                                  has_qtests))
+                                  names))
     return cases
 
 

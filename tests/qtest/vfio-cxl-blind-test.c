@@ -20,7 +20,7 @@
 #include "vfio-cxl-vcpu.h"
 
 #define OPS         2000    /* in each test */
-#define ROUND       100     /* from one reset of the machine to the next */
+#define ROUND       150     /* from one reset of the machine to the next */
 #define PATIENCE    2000    /* bounds each wait, in steps of 10 ms */
 #define BLOCK_SIZE  0x10000
 #define DEVICES     2
