@@ -87,13 +87,13 @@ def listed(obj: Path) -> Set[str]:
                str(obj / f'qemu-system-{arch}')}
         chosen = tuple(f'/{arch}/acpi/{case}' for case in cases)
         for program in WHOLE + ['bios-tables-test']:
-            paths = subprocess.run(
+            lines = subprocess.run(
                 [str(obj / 'tests/qtest' / program), '-l'], env=env, cwd=obj,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                check=True).stdout.split()
-            names |= {f'qtest-{arch}/{program} {path}' for path in paths
-                      if path.startswith(chosen if program not in WHOLE
-                                         else '/')}
+                check=True).stdout.splitlines()
+            names |= {f'qtest-{arch}/{program} {line}' for line in lines
+                      if line.startswith(chosen if program not in WHOLE
+                                         else f'/{arch}/')}
     return names
 
 
