@@ -129,7 +129,7 @@ def tool(name: str, *words: str) -> Callable[[Path], None]:
 PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'unit': (check_unit, 1500),
     'qtest': (check_qtest, 1500),
-    'asan': (check_asan, 1200),
+    'asan': (check_asan, 1500),
     'fuzz': (check_fuzz, 300),
     'guest': (check_guest, 1200),
     'nested': (check_nested, 900),
