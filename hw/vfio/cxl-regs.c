@@ -18,8 +18,8 @@
 /*
  * HDM decoders
  */
-static bool hdm_check(void *opaque, unsigned n, const CXLHDMRange *range,
-                      Error **errp)
+static bool vfio_cxl_hdm_check(void *opaque, unsigned n,
+                               const CXLHDMRange *range, Error **errp)
 {
     VFIOCXL *cxl = opaque;
 
@@ -36,14 +36,14 @@ static bool hdm_check(void *opaque, unsigned n, const CXLHDMRange *range,
     return cxl_route_check(CXL_ENDPOINT(cxl), range, errp);
 }
 
-static void hdm_update(void *opaque)
+static void vfio_cxl_hdm_update(void *opaque)
 {
     vfio_cxl_update(opaque);
 }
 
 const CXLHDMOps vfio_cxl_hdm_ops = {
-    .check = hdm_check,
-    .update = hdm_update,
+    .check = vfio_cxl_hdm_check,
+    .update = vfio_cxl_hdm_update,
 };
 
 /*
@@ -57,12 +57,12 @@ const CXLHDMOps vfio_cxl_hdm_ops = {
 #define RAS_UNC_ERR_BITS 0x1cfff
 #define RAS_COR_ERR_BITS 0x7f
 
-static bool is_in(hwaddr addr, unsigned start, unsigned length)
+static bool vfio_cxl_is_in(hwaddr addr, unsigned start, unsigned length)
 {
     return addr >= start && addr - start < length;
 }
 
-static uint32_t array_read(const VFIOCXLInfo *info, unsigned n)
+static uint32_t vfio_cxl_array_read(const VFIOCXLInfo *info, unsigned n)
 {
     uint32_t entries[] = {
         FIELD_DP32(info->array_header, CXL_CAPABILITY_HEADER, ARRAY_SIZE,
@@ -78,7 +78,8 @@ static uint32_t array_read(const VFIOCXLInfo *info, unsigned n)
  * CXL r3.1 Section 8.2.4.17. Errors are the host's to handle: a guest sees
  * none, and what it masks has no effect.
  */
-static uint32_t *ras_register(VFIOCXLRAS *ras, unsigned reg, uint32_t *mask)
+static uint32_t *vfio_cxl_ras_register(VFIOCXLRAS *ras, unsigned reg,
+                                       uint32_t *mask)
 {
     switch (reg) {
     case A_CXL_RAS_UNC_ERR_MASK - CXL_RAS_REGISTERS_OFFSET:
@@ -104,7 +105,7 @@ void vfio_cxl_ras_reset(VFIOCXL *cxl)
     };
 }
 
-static uint32_t read_dword(VFIOCXL *cxl, unsigned addr)
+static uint32_t vfio_cxl_read_dword(VFIOCXL *cxl, unsigned addr)
 {
     const VFIOCXLInfo *info = &cxl->info;
 
@@ -112,65 +113,67 @@ static uint32_t read_dword(VFIOCXL *cxl, unsigned addr)
         return 0;
     }
     if (info->ras_header &&
-        is_in(addr, info->ras_offset, CXL_RAS_REGISTERS_SIZE)) {
+        vfio_cxl_is_in(addr, info->ras_offset, CXL_RAS_REGISTERS_SIZE)) {
         uint32_t mask, *reg;
 
-        reg = ras_register(&cxl->ras, addr - info->ras_offset, &mask);
+        reg = vfio_cxl_ras_register(&cxl->ras, addr - info->ras_offset, &mask);
         return reg ? *reg : 0;
     }
-    return array_read(info, (addr - CM_START) / 4);
+    return vfio_cxl_array_read(info, (addr - CM_START) / 4);
 }
 
-static void write_dword(VFIOCXL *cxl, unsigned addr, uint32_t value)
+static void vfio_cxl_write_dword(VFIOCXL *cxl, unsigned addr, uint32_t value)
 {
     const VFIOCXLInfo *info = &cxl->info;
 
     if (info->ras_header &&
-        is_in(addr, info->ras_offset, CXL_RAS_REGISTERS_SIZE)) {
+        vfio_cxl_is_in(addr, info->ras_offset, CXL_RAS_REGISTERS_SIZE)) {
         uint32_t mask, *reg;
 
-        reg = ras_register(&cxl->ras, addr - info->ras_offset, &mask);
+        reg = vfio_cxl_ras_register(&cxl->ras, addr - info->ras_offset, &mask);
         if (reg) {
             *reg = value & mask;
         }
     }
 }
 
-static bool in_hdm(VFIOCXL *cxl, hwaddr addr)
+static bool vfio_cxl_in_hdm(VFIOCXL *cxl, hwaddr addr)
 {
-    return is_in(addr, cxl->info.hdm_offset, cxl_hdm_length(&cxl->hdm));
+    return vfio_cxl_is_in(addr, cxl->info.hdm_offset,
+                          cxl_hdm_length(&cxl->hdm));
 }
 
-static uint64_t component_read(VFIOCXL *cxl, hwaddr addr, unsigned size)
+static uint64_t vfio_cxl_component_read(VFIOCXL *cxl, hwaddr addr,
+                                        unsigned size)
 {
     uint64_t value;
 
-    if (in_hdm(cxl, addr)) {
+    if (vfio_cxl_in_hdm(cxl, addr)) {
         return cxl_hdm_read(&cxl->hdm, addr - cxl->info.hdm_offset, size);
     }
-    value = read_dword(cxl, QEMU_ALIGN_DOWN(addr, 4));
+    value = vfio_cxl_read_dword(cxl, QEMU_ALIGN_DOWN(addr, 4));
     if (size == 8) {
-        return value | (uint64_t)read_dword(cxl, addr + 4) << 32;
+        return value | (uint64_t)vfio_cxl_read_dword(cxl, addr + 4) << 32;
     }
     return extract64(value, 8 * (addr & 3), 8 * size);
 }
 
 /* CXL r3.1 Section 8.2.3: registers are accessed with 4 or 8 bytes */
-static void component_write(VFIOCXL *cxl, hwaddr addr, uint64_t value,
-                            unsigned size)
+static void vfio_cxl_component_write(VFIOCXL *cxl, hwaddr addr, uint64_t value,
+                                     unsigned size)
 {
-    if (in_hdm(cxl, addr)) {
+    if (vfio_cxl_in_hdm(cxl, addr)) {
         cxl_hdm_write(&cxl->hdm, addr - cxl->info.hdm_offset, value, size);
     } else if (size >= 4) {
-        write_dword(cxl, addr, value);
+        vfio_cxl_write_dword(cxl, addr, value);
         if (size == 8) {
-            write_dword(cxl, addr + 4, value >> 32);
+            vfio_cxl_write_dword(cxl, addr + 4, value >> 32);
         }
     }
 }
 
 /* A vCPU may have waited for the BQL while the device was unplugged */
-static uint64_t overlay_read(void *opaque, hwaddr addr, unsigned size)
+static uint64_t vfio_cxl_overlay_read(void *opaque, hwaddr addr, unsigned size)
 {
     VFIOCXL *cxl = opaque;
     uint64_t value = 0;
@@ -179,14 +182,14 @@ static uint64_t overlay_read(void *opaque, hwaddr addr, unsigned size)
         return 0;
     }
     if (!cxl->plain) {
-        value = component_read(cxl, addr, size);
+        value = vfio_cxl_component_read(cxl, addr, size);
     }
     trace_vfio_cxl_read(vfio_cxl_name(cxl), addr, size, value);
     return value;
 }
 
-static void overlay_write(void *opaque, hwaddr addr, uint64_t value,
-                          unsigned size)
+static void vfio_cxl_overlay_write(void *opaque, hwaddr addr, uint64_t value,
+                                   unsigned size)
 {
     VFIOCXL *cxl = opaque;
 
@@ -195,13 +198,13 @@ static void overlay_write(void *opaque, hwaddr addr, uint64_t value,
     }
     trace_vfio_cxl_write(vfio_cxl_name(cxl), addr, size, value);
     if (!cxl->plain) {
-        component_write(cxl, addr, value, size);
+        vfio_cxl_component_write(cxl, addr, value, size);
     }
 }
 
-static const MemoryRegionOps overlay_ops = {
-    .read = overlay_read,
-    .write = overlay_write,
+static const MemoryRegionOps vfio_cxl_overlay_ops = {
+    .read = vfio_cxl_overlay_read,
+    .write = vfio_cxl_overlay_write,
     .endianness = DEVICE_LITTLE_ENDIAN,
     .valid = {
         .min_access_size = 1,
@@ -220,8 +223,8 @@ void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr)
     if (!cxl || nr != cxl->bar || !vdev->bars[nr].size) {
         return;
     }
-    memory_region_init_io(&cxl->overlay, OBJECT(vdev), &overlay_ops, cxl,
-                          "cxl-component-registers",
+    memory_region_init_io(&cxl->overlay, OBJECT(vdev), &vfio_cxl_overlay_ops,
+                          cxl, "cxl-component-registers",
                           CXL2_COMPONENT_BLOCK_SIZE);
     memory_region_add_subregion_overlap(vdev->bars[nr].mr, cxl->block,
                                         &cxl->overlay, 1);

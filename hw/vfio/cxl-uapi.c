@@ -296,6 +296,12 @@ static void restore_memory_space(VFIODevice *vbasedev, int saved)
     }
 }
 
+/* CXL r3.1 Section 8.2.4.20: bytes of the HDM Decoder Capability */
+static unsigned vfio_cxl_hdm_length(const VFIOCXLInfo *info)
+{
+    return 0x10 + 0x20 * info->decoder_count;
+}
+
 /* Of the array that a guest sees: the header, and two entries */
 #define ARRAY_LENGTH 12
 
@@ -303,8 +309,8 @@ static void restore_memory_space(VFIODevice *vbasedev, int saved)
  * CXL r3.1 Section 8.2.4.1: walk the capability array to what a guest is to
  * see of it, the HDM decoders and RAS
  */
-static bool find_capabilities(VFIODevice *vbasedev, VFIOCXLInfo *info,
-                              Error **errp)
+static bool vfio_cxl_find_capabilities(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                                       Error **errp)
 {
     const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
     uint32_t value;
@@ -356,10 +362,9 @@ static bool find_capabilities(VFIODevice *vbasedev, VFIOCXLInfo *info,
 }
 
 /* The guest sees RAS where the device has it, so it must not be among others */
-static bool check_ras(const VFIOCXLInfo *info, Error **errp)
+static bool vfio_cxl_check_ras(const VFIOCXLInfo *info, Error **errp)
 {
     const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
-    unsigned hdm_length = 0x10 + 0x20 * info->decoder_count;
 
     if (!info->ras_header ||
         (info->ras_offset >= cm + ARRAY_LENGTH &&
@@ -367,7 +372,7 @@ static bool check_ras(const VFIOCXLInfo *info, Error **errp)
          info->ras_offset + CXL_RAS_REGISTERS_SIZE <=
          cm + CXL2_COMPONENT_CM_REGION_SIZE &&
          !ranges_overlap(info->ras_offset, CXL_RAS_REGISTERS_SIZE,
-                         info->hdm_offset, hdm_length))) {
+                         info->hdm_offset, vfio_cxl_hdm_length(info)))) {
         return true;
     }
     error_setg(errp, "RAS Capability at 0x%x, where other component registers "
@@ -396,7 +401,7 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
                    "to %u)", info->decoder_count, info->kernel->max_decoders);
         return false;
     }
-    if (d0 + 0x10 + 0x20 * info->decoder_count >
+    if (d0 + vfio_cxl_hdm_length(info) >
         info->registers_offset + info->registers_size) {
         error_setg(errp, "%u HDM decoders do not fit the component registers",
                    info->decoder_count);
@@ -720,9 +725,9 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
         return false;
     }
     command = enable_memory_space(vbasedev, info);
-    ok = find_capabilities(vbasedev, info, errp) &&
+    ok = vfio_cxl_find_capabilities(vbasedev, info, errp) &&
          check_decoders(vbasedev, info, errp) &&
-         check_ras(info, errp);
+         vfio_cxl_check_ras(info, errp);
     restore_memory_space(vbasedev, command);
     if (ok) {
         trace_vfio_cxl_uapi(vbasedev->name, info->kernel->name, info->bar,

@@ -145,6 +145,16 @@ static void check(const VFIOCXLInfo *info)
     g_assert(info->hdm_offset % 4 == 0);
     g_assert(info->hdm_offset + 0x10 + 0x20 * info->decoder_count <=
              info->registers_offset + info->registers_size);
+    if (info->ras_header) {
+        g_assert(info->ras_offset >= CXL2_COMPONENT_IO_REGION_SIZE + 12);
+        g_assert(info->ras_offset % 4 == 0);
+        g_assert(info->ras_offset + CXL_RAS_REGISTERS_SIZE <=
+                 CXL2_COMPONENT_IO_REGION_SIZE + CXL2_COMPONENT_CM_REGION_SIZE);
+        g_assert(info->ras_offset + CXL_RAS_REGISTERS_SIZE <=
+                 info->hdm_offset ||
+                 info->ras_offset >= info->hdm_offset + 0x10 +
+                                     0x20 * info->decoder_count);
+    }
     g_assert(bar->size >= CXL2_COMPONENT_BLOCK_SIZE);
     g_assert(info->block <= bar->size - CXL2_COMPONENT_BLOCK_SIZE);
 }
@@ -320,10 +330,11 @@ static void make_seed(const Generation *g, Input *in)
     for (unsigned i = 0; i < ARRAY_SIZE(config); i++) {
         stl_le_p(in->config + 4 * i, config[i]);
     }
-    /* One capability in the array: where it is depends on the kernel */
+    /* Two capabilities in the array: where it is depends on the kernel */
     array = g->geometry ? in->bar : in->registers;
-    stl_le_p(array, 1 | 1 << 16 | 1 << 24);
-    stl_le_p(array + 4, 5 | 3 << 16 | HDM << 20);
+    stl_le_p(array, 1 | 1 << 16 | 2 << 24);
+    stl_le_p(array + 4, 2 | 2 << 16 | CXL_RAS_REGISTERS_OFFSET << 20);
+    stl_le_p(array + 8, 5 | 3 << 16 | HDM << 20);
     for (unsigned i = 0; i < ARRAY_SIZE(hdm); i++) {
         stl_le_p(in->registers + (g->geometry ? 0 : HDM) + 4 * i, hdm[i]);
     }

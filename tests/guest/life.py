@@ -184,17 +184,8 @@ class LifeTest(SessionTest):
             self.use(session, self.clears, 'firmware')
         self.done(self.prefix + 'replug', f'{self.counts.replugs} times')
 
-    def after_boot(self, session: Session, what: str,
-                   wait: bool = True) -> None:
-        """A boot must find the device as at the start."""
-        if wait:
-            session.wait_for('GUEST: boot ')
-            session.wait_ready()
-        self.survived(what, self.clears)
-        self.use(session, self.clears, 'firmware')
-
     def reboot(self, session: Session) -> None:
-        """The guest reboots."""
+        """The guest reboots, and finds the device as at the start."""
         maps = []
         for turn in range(self.counts.reboots):
             self.backing.write_tokens()
@@ -203,7 +194,8 @@ class LifeTest(SessionTest):
             session.wait_for('GUEST: boot ')
             session.wait_ready()
             maps.append(self.mapped_once(f'reboot {turn}', before))
-            self.after_boot(session, f'reboot {turn}', False)
+            self.survived(f'reboot {turn}', self.clears)
+            self.use(session, self.clears, 'firmware')
         self.done(self.prefix + 'reboot',
                   f'{self.counts.reboots} times; {maps[-1]}')
 

@@ -539,6 +539,9 @@ static void test_migration_options(gconstpointer data)
                  ",bus=rp0", "(--only-migratable) for: " UNSAVED);
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer",
                  ",bus=rp0", target);
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW,
+                 ",bus=rp0,enable-migration=on",
+                 "enable-migration=on: its state cannot be saved");
 
     m = start(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer");
     assert_refused(device_add(m, mode_is_iommufd(data), "dev0", VFIO_CXL_HOST,

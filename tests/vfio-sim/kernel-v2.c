@@ -314,7 +314,7 @@ static void v2_field(SimDevice *dev, unsigned reg, uint16_t value,
         }
         break;
     default:
-        /* Ranges are stored, but reads go to the hardware all the same */
+        /* Whatever is written to ranges, reads go to the hardware */
         break;
     }
 }
