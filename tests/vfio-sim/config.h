@@ -54,13 +54,17 @@ typedef enum SimKnob {
     SIM_KNOB_RESET_ENABLES,         /* v2-reset: and leaves memory enabled */
     SIM_KNOB_KEEPS_BASE,            /* v2-reset: of the decoder, in a reset */
     SIM_KNOB_EXPORTER,              /* v2: the base kernel has dma-bufs */
-    SIM_KNOB_RESET_BUSY,            /* v5: resets that will say "again" */
+    SIM_KNOB_RESET_BUSY,            /* v5, v6: resets that will say "again" */
     SIM_KNOB_RESET_DELAY,           /* milliseconds that each takes */
     SIM_KNOB_NO_FLR,                /* at the next open: no FLR, but by PM */
     SIM_KNOB_NO_WBI,                /* no cache write-back, likewise */
-    SIM_KNOB_RESET_CLEARS,          /* v5: and its CXL reset the memory */
+    SIM_KNOB_RESET_CLEARS,          /* v5, v6: and its CXL reset the memory */
     SIM_KNOB_FAULT_NS,              /* what one page fault takes */
-    SIM_KNOB_SBR_UNMASKED,          /* v5: hot reset reaches the device */
+    SIM_KNOB_SBR_UNMASKED,          /* v5, v6: hot reset reaches the device */
+    SIM_KNOB_ACTIVE_DELAY,          /* v6: ms until memory is active again */
+    SIM_KNOB_DVSEC_SNAPSHOT,        /* v6: the DVSEC does not tell that */
+    SIM_KNOB_NO_BAR_AREAS,          /* v6: no part of BAR 0 can be mapped */
+    SIM_KNOB_GUARD_MAP,             /* none: writes to the DVSEC are filtered */
     SIM_KNOB_PFNMAP,                /* iommufd maps device memory by address */
     SIM_KNOB_GEOMETRY_ID,
     SIM_KNOB_GEOMETRY_FORM,         /* 64 or 32: bits of the offset */

@@ -96,6 +96,7 @@ void sim_device_first_open(SimDevice *dev)
     sim_accel_fill_bar0(dev);
     sim_component_reset(dev);
     dev->kernel->open(dev);
+    memcpy(dev->st->saved, dev->st->hw, SIM_CONFIG_SIZE);
     sim_device_unlock(dev);
 }
 
@@ -103,6 +104,11 @@ void sim_device_last_close(SimDevice *dev)
 {
     sim_irq_release(dev);
     sim_dmabuf_close(dev);
+    if (dev->kernel->restores_config) {
+        sim_device_lock(dev);
+        memcpy(dev->st->hw, dev->st->saved, SIM_CONFIG_SIZE);
+        sim_device_unlock(dev);
+    }
     dev->space = NULL;
 }
 
@@ -157,10 +163,37 @@ int sim_device_reset(SimDevice *dev, SimStat why)
     return ret;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+void sim_device_memory_away(SimDevice *dev)
+{
+    uint64_t ms = dev->st->knobs[SIM_KNOB_ACTIVE_DELAY];
+
+    dev->st->active_at = ms ? now_ns() + ms * 1000000 : 0;
+    sim_config_memory_active(dev, !ms);
+}
+
+/* Seen when the program next asks the kernel for something */
+static void memory_back(SimDevice *dev)
+{
+    if (dev->st->active_at && now_ns() >= dev->st->active_at) {
+        dev->st->active_at = 0;
+        sim_config_memory_active(dev, true);
+        sim_mmap_update(dev);
+    }
+}
+
 bool sim_region_accessible(SimDevice *dev, unsigned region)
 {
     if (region == dev->kernel->mem_region) {
         return dev->st->mem_active && !dev->st->in_reset &&
+               !dev->st->active_at &&
                (!dev->kernel->memory_space_gate || sim_config_memory_on(dev));
     }
     return sim_config_memory_on(dev);
@@ -428,6 +461,7 @@ int sim_device_ioctl(SimFile *file, unsigned cmd, void *arg)
         return detach(file, arg);
     default:
         sim_device_lock(dev);
+        memory_back(dev);
         ret = opened_ioctl(file, cmd, arg);
         sim_device_unlock(dev);
         return ret;
@@ -450,6 +484,7 @@ ssize_t sim_device_rw(SimFile *file, void *buf, size_t count, uint64_t pos,
         return ret;
     }
     sim_device_lock(dev);
+    memory_back(dev);
     ret = sim_region_rw(dev, region, buf, count, off, write);
     sim_device_unlock(dev);
     return ret;

@@ -8,6 +8,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <string.h>
 #include <unistd.h>
 
 #include "kernel.h"
@@ -46,14 +47,59 @@ static void none_hole(SimDevice *dev, uint64_t *start, uint64_t *end)
     *start = *end = 0;
 }
 
+/* As any capability: the hardware's */
 static bool none_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
                             size_t count)
 {
-    (void)dev;
-    (void)reg;
-    (void)buf;
-    (void)count;
-    return false;       /* as any capability: the hardware's */
+    uint8_t dvsec[SIM_CXL_DVSEC_LEN];
+
+    memcpy(dvsec, dev->st->hw + SIM_ECAP_CXL_DEVICE, sizeof(dvsec));
+    dvsec[DVSEC_STATUS2] |= dev->st->dvsec[DVSEC_STATUS2];
+    memcpy(buf, dvsec + reg, count);
+    return true;
+}
+
+/*
+ * Of a CXL device that nobody handles as one, a guest may not move the ranges
+ * nor lock them; its request for a CXL reset is answered without the device.
+ */
+static void guard_field(SimDevice *dev, unsigned reg, uint16_t value,
+                        uint16_t mask)
+{
+    uint8_t *stamp = &dev->st->dvsec[DVSEC_STATUS2];
+
+    switch (reg) {
+    case DVSEC_CONTROL2:
+        if (value & mask & CONTROL2_RESET) {
+            *stamp |= STATUS2_RESET_DONE;
+        }
+        mask &= ~CONTROL2_RESET;
+        break;
+    case DVSEC_STATUS2:
+        *stamp &= ~(value & mask);
+        break;
+    case DVSEC_CONTROL:
+    case DVSEC_STATUS:
+        break;
+    default:
+        return;
+    }
+    for (unsigned byte = 0; byte < 2; byte++) {
+        if (mask >> (8 * byte) & 0xff) {
+            sim_kernel_dvsec_hw_write(dev, reg + byte,
+                                      (value & mask) >> (8 * byte) & 0xff, 1);
+        }
+    }
+}
+
+static void none_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
+                             size_t count)
+{
+    if (dev->st->knobs[SIM_KNOB_GUARD_MAP]) {
+        sim_kernel_dvsec_fields(dev, reg, value, count, guard_field);
+    } else {
+        sim_kernel_dvsec_hw_write(dev, reg, value, count);
+    }
 }
 
 const SimKernel sim_kernel_none = {
@@ -67,5 +113,5 @@ const SimKernel sim_kernel_none = {
     .open = none_bind,
     .reset = none_reset,
     .dvsec_read = none_dvsec_read,
-    .dvsec_write = sim_kernel_dvsec_hw_write,
+    .dvsec_write = none_dvsec_write,
 };

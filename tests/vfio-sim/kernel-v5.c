@@ -1,7 +1,7 @@
 /*
- * vfio-sim: the kernel generation v5
+ * vfio-sim: the kernel generations v5 and v6
  *
- * It keeps no copy of the decoder: reads are the hardware's, writes vanish.
+ * They keep no copy of the decoder: reads are the hardware's, writes vanish.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -24,6 +24,19 @@ static void v5_open(SimDevice *dev)
 {
     dev->st->reset_failed = 0;
     v5_sample(dev);
+}
+
+/* Here it is, and Memory Space plays no part */
+static void v6_sample(SimDevice *dev)
+{
+    v5_sample(dev);
+    dev->st->mem_active &= sim_component_committed(dev);
+}
+
+static void v6_open(SimDevice *dev)
+{
+    dev->st->reset_failed = 0;
+    v6_sample(dev);
 }
 
 static int clear_memory(SimDevice *dev)
@@ -68,6 +81,31 @@ static int v5_reset(SimDevice *dev, SimStat why)
     return ret;
 }
 
+static int v6_reset(SimDevice *dev, SimStat why)
+{
+    int ret = v5_reset(dev, why);
+
+    if (ret == 0 && why != SIM_STAT_HOT_RESETS) {
+        sim_device_memory_away(dev);
+    }
+    v6_sample(dev);
+    return ret;
+}
+
+/* A device without power loses its decoder, the kernel programs it again */
+static void v6_suspend(SimDevice *dev)
+{
+    dev->st->cm[(VFIO_SIM_CM_HDM + SIM_HDM_CTRL) / 4] = 0;
+    v6_sample(dev);
+}
+
+static void v6_resume(SimDevice *dev)
+{
+    sim_component_reset(dev);
+    sim_device_memory_away(dev);
+    v6_sample(dev);
+}
+
 static uint32_t v5_dword(SimDevice *dev, unsigned off, uint32_t value,
                          bool write)
 {
@@ -86,6 +124,27 @@ static ssize_t v5_comp_rw(SimDevice *dev, void *buf, size_t count,
                           uint64_t pos, bool write)
 {
     return sim_kernel_dwords(dev, buf, count, pos, write, v5_dword);
+}
+
+static ssize_t v6_comp_rw(SimDevice *dev, void *buf, size_t count,
+                          uint64_t pos, bool write)
+{
+    bool valid = pos < dev->kernel->comp_size(dev) && !(pos % 4 || count % 4);
+
+    if (valid && !write && !sim_config_memory_on(dev)) {
+        return -EIO;
+    }
+    return v5_comp_rw(dev, buf, count, pos, write);
+}
+
+static void v6_hole(SimDevice *dev, uint64_t *start, uint64_t *end)
+{
+    if (dev->st->knobs[SIM_KNOB_NO_BAR_AREAS]) {
+        *start = 0;
+        *end = VFIO_SIM_BAR0_SIZE;
+    } else {
+        sim_kernel_page_hole(dev, start, end);
+    }
 }
 
 static ssize_t v5_mem_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
@@ -182,6 +241,32 @@ const SimKernel sim_kernel_v5 = {
     .bind = v5_sample,
     .open = v5_open,
     .reset = v5_reset,
+    .dvsec_read = sim_kernel_dvsec_read,
+    .dvsec_write = v5_dvsec_write,
+};
+
+const SimKernel sim_kernel_v6 = {
+    .name = "v6",
+    .cxl = true,
+    .geometry = true,
+    .mem_region = 9,
+    .comp_region = 10,
+    .region_type = SIM_REGION_TYPE_CXL,
+    .mem_mmap = true,
+    .fault_size = 2 << 20,
+    .zap_on_reset = true,
+    .restores_config = true,
+    .dma_buf = SIM_DMA_BUF_MEMORY,
+    .comp_size = sim_kernel_hdm_size,
+    .comp_rw = v6_comp_rw,
+    .mem_rw = v5_mem_rw,
+    .block_rw = v5_block_rw,
+    .hole = v6_hole,
+    .bind = v6_sample,
+    .open = v6_open,
+    .reset = v6_reset,
+    .suspend = v6_suspend,
+    .resume = v6_resume,
     .dvsec_read = sim_kernel_dvsec_read,
     .dvsec_write = v5_dvsec_write,
 };

@@ -18,6 +18,7 @@ enum {
     DVSEC_STATUS2 = 0x12,
     DVSEC_LOCK = 0x14,
     DVSEC_CAP2 = 0x16,
+    DVSEC_SIZE1_LO = 0x1c,
     DVSEC_BASE1_HI = 0x20,
     DVSEC_BASE1_LO = 0x24,
     DVSEC_BASE2_HI = 0x30,
@@ -37,6 +38,7 @@ enum {
 #define CONTROL2_RESET      (1u << 2)
 #define CONTROL2_VOLATILE   (1u << 4)
 #define CONTROL2_COMPLETION (1u << 5)
+#define SIZE_ACTIVE         (1u << 1)
 #define STATUS_VIRAL        (1u << 14)
 #define STATUS2_INVALID     (1u << 0)
 #define STATUS2_RESET_DONE  (1u << 1)
@@ -52,6 +54,7 @@ extern const SimKernel sim_kernel_v2_nommap;
 extern const SimKernel sim_kernel_v3;
 extern const SimKernel sim_kernel_v4;
 extern const SimKernel sim_kernel_v5;
+extern const SimKernel sim_kernel_v6;
 extern const SimKernel sim_kernel_none;
 
 /* Device memory by its file, and the component block by its registers */

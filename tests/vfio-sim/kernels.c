@@ -13,7 +13,8 @@ const SimKernel *sim_kernel_find(const char *name)
 {
     static const SimKernel *const kernels[] = {
         &sim_kernel_v2, &sim_kernel_v2_reset, &sim_kernel_v2_nommap,
-        &sim_kernel_v3, &sim_kernel_v4, &sim_kernel_v5, &sim_kernel_none,
+        &sim_kernel_v3, &sim_kernel_v4, &sim_kernel_v5, &sim_kernel_v6,
+        &sim_kernel_none,
     };
     unsigned i;
 

@@ -54,7 +54,8 @@ static const char help[] =
 "\n"
 "Devices:\n"
 "  --kernel=GENERATION  the kernel to stand in for: v2-reset (default), v2,\n"
-"                       v2-nommap, v3, v4, v5, or none for one without CXL\n"
+"                       v2-nommap, v3, v4, v5, v6, or none for one without\n"
+"                       CXL\n"
 "  --devices=N          number of devices, 1 (default) to 16; the second has\n"
 "                       the address 0000:c2:00.0, and so on\n"
 "  --memory=SIZE        memory of each device, a multiple of 256M up to 4T\n"
@@ -67,9 +68,10 @@ static const char help[] =
 "  --decoders=N         HDM decoders: 1 (default), 2, 4, ... 14\n"
 "  --decoder=STATE      how the host's firmware has left the first of them:\n"
 "                       locked (default), unlocked, uncommitted, interleaved\n"
-"  --geometry-id=N      v4, v5: id of the capability that says where the\n"
+"  --geometry-id=N      since v4: id of the capability that says where the\n"
 "                       registers are (default 6, which is a guess)\n"
-"  --geometry-form=F    v4, v5: its offset is u64 (default) or u32, as well\n"
+"  --geometry-form=F    since v4: its offset is u64 (default) or u32, as well\n"
+"  --guard-map          none: the kernel filters writes to the CXL Device DVSEC\n"
 "  --mangle=NAME        a malformed reply or an odd device; --mangle=help\n"
 "                       lists them\n"
 "  --iova=x86|arm       the host's IOVA ranges: which interrupt window they\n"
@@ -109,13 +111,18 @@ static const char help[] =
 "  set HOST reset-enables-memory=0|1 v2-reset: a reset enables Memory Space\n"
 "  set HOST keeps-base=0|1           v2-reset: a reset keeps the decoder's base\n"
 "  set HOST dma-buf-exporter=0|1     v2: the base kernel exports BARs\n"
-"  set HOST reset-busy=N             v5: the next N resets fail with EAGAIN\n"
+"  set HOST reset-busy=N             v5, v6: the next N resets fail: EAGAIN\n"
 "  set HOST reset-delay=N            each reset takes N milliseconds\n"
 "  set HOST no-flr=0|1               no FLR, but a reset by D3, when next opened\n"
 "  set HOST no-write-back=0|1        no Cache Writeback, when next opened\n"
-"  set HOST reset-clears=0|1         v5: whether a reset clears the memory\n"
+"  set HOST reset-clears=0|1         v5, v6: whether a reset clears the memory\n"
 "  set HOST fault-ns=N               each page fault takes N nanoseconds\n"
-"  set HOST sbr-unmasked=0|1         v5: hot resets reach the device\n"
+"  set HOST sbr-unmasked=0|1         v5, v6: hot resets reach the device\n"
+"  set HOST active-delay=N           v6: memory is back N milliseconds after a\n"
+"                       reset or D3\n"
+"  set HOST dvsec-snapshot=0|1       v6: Memory_Active in the DVSEC stays set\n"
+"  set HOST no-bar-areas=0|1         v6: no part of BAR 0 can be mapped\n"
+"  set HOST guard-map=0|1            none: as --guard-map\n"
 "  set HOST pfnmap=0|1  whether iommufd maps device memory by its address\n"
 "  set HOST geometry-id=N, set HOST geometry-form=u64|u32\n"
 "  irq HOST N           let the device raise interrupt N\n"
@@ -706,7 +713,7 @@ static void add_knob(const char *knob, const char *value)
 static void set_kernel(const char *name)
 {
     static const char *const names[] = {
-        "v2-reset", "v2", "v2-nommap", "v3", "v4", "v5", "none",
+        "v2-reset", "v2", "v2-nommap", "v3", "v4", "v5", "v6", "none",
     };
     unsigned i;
 
@@ -718,7 +725,7 @@ static void set_kernel(const char *name)
         }
     }
     die("--kernel=%s is unknown; there are v2-reset, v2, v2-nommap, v3, v4, "
-        "v5 and none", name);
+        "v5, v6 and none", name);
 }
 
 static void set_decoders(const char *text)
@@ -750,7 +757,7 @@ int main(int argc, char **argv)
         OPT_KERNEL = 256, OPT_DEVICES, OPT_MEMORY, OPT_MEMORY_FILE,
         OPT_TOPOLOGY, OPT_IOVA, OPT_FAULT, OPT_SET, OPT_STATE_DIR, OPT_PREPARE,
         OPT_CONTROL, OPT_PRELOAD, OPT_DECODERS, OPT_DECODER, OPT_GEOMETRY_ID,
-        OPT_GEOMETRY_FORM, OPT_MANGLE, OPT_RAISE_MEMLOCK,
+        OPT_GEOMETRY_FORM, OPT_MANGLE, OPT_RAISE_MEMLOCK, OPT_GUARD_MAP,
     };
     static const struct option options[] = {
         { "kernel", required_argument, NULL, OPT_KERNEL },
@@ -762,6 +769,7 @@ int main(int argc, char **argv)
         { "decoder", required_argument, NULL, OPT_DECODER },
         { "geometry-id", required_argument, NULL, OPT_GEOMETRY_ID },
         { "geometry-form", required_argument, NULL, OPT_GEOMETRY_FORM },
+        { "guard-map", no_argument, NULL, OPT_GUARD_MAP },
         { "mangle", required_argument, NULL, OPT_MANGLE },
         { "iova", required_argument, NULL, OPT_IOVA },
         { "raise-memlock", no_argument, NULL, OPT_RAISE_MEMLOCK },
@@ -778,6 +786,7 @@ int main(int argc, char **argv)
     const char *state_dir = NULL, *prepare = NULL, *preload = NULL;
     const char *control_dir = NULL;
     const char *geometry_id = NULL, *geometry_form = NULL, *mangle = NULL;
+    const char *guard_map = NULL;
     int opt, ret;
 
     strcpy(config.kernel, "v2-reset");
@@ -803,6 +812,9 @@ int main(int argc, char **argv)
             break;
         case OPT_GEOMETRY_FORM:
             geometry_form = optarg;
+            break;
+        case OPT_GUARD_MAP:
+            guard_map = "1";
             break;
         case OPT_MANGLE:
             if (!strcmp(optarg, "help")) {
@@ -872,6 +884,7 @@ int main(int argc, char **argv)
     }
     add_knob("geometry-id", geometry_id);
     add_knob("geometry-form", geometry_form);
+    add_knob("guard-map", guard_map);
     add_knob("mangle", mangle);
     check_specs();
     if (prepare) {

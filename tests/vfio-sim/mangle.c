@@ -41,8 +41,9 @@ enum {
     V3 = 2,
     V4 = 4,
     V5 = 8,
+    V6 = 16,
     CAP = V2 | V3,      /* with a device capability */
-    GEO = V4 | V5,      /* with a geometry capability */
+    GEO = V4 | V5 | V6, /* with a geometry capability */
     CXL = CAP | GEO,
 };
 
@@ -499,6 +500,8 @@ static const Mangle mangles[] = {
         CFG(OP_OR, 4, C_FLEXBUS + 4, 0x01c00000) } },
     { "dvsec-no-mem", "a device without CXL.mem", CXL, false,
       { CFG(OP_CLEAR, 2, C_DEVICE + 0x0a, 4) } },
+    { "dvsec-inactive", "memory that does not become active", V5 | V6, false,
+      { CFG(OP_CLEAR, 4, C_DEVICE + 0x1c, 2) } },
     { "dvsec-loop", "extended capabilities in a loop", CXL, false,
       { CFG(OP_CLEAR, 4, C_DEVICE, 0xfff00000),
         CFG(OP_OR, 4, C_DEVICE, 0x10000000) } },
@@ -512,7 +515,7 @@ static const Mangle mangles[] = {
       { IO(READ_REGISTERS, 2) } },
     { "empty-read-registers", "0 bytes of component registers", CXL, false,
       { IO(READ_REGISTERS, 0) } },
-    { "short-read-memory", "3 bytes of memory", CAP | V5, true,
+    { "short-read-memory", "3 bytes of memory", CAP | V5 | V6, true,
       { IO(READ_MEMORY, 3) } },
     { "short-read-bar", "1 byte of the BAR", CAP, true,
       { IO(READ_BAR, 1) } },
@@ -559,7 +562,7 @@ void sim_mangle_help(void)
         const Mangle *m = &mangles[i];
 
         printf("  %-26s%c ", m->name, m->harmless ? '*' : ' ');
-        for (k = 0; k < 4; k++) {
+        for (k = 0; k < 5; k++) {
             if (m->kernels & 1u << k) {
                 printf("v%u ", k + 2);
             }

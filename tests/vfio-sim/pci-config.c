@@ -11,7 +11,7 @@
 #include <linux/pci_regs.h>
 #include <string.h>
 
-#include "sim.h"
+#include "kernel.h"
 
 #define DVSEC_EXT_CAP_ID    0x23
 #define NUM_ENTRIES(a)      (sizeof(a) / sizeof((a)[0]))
@@ -201,6 +201,17 @@ void sim_config_reset(SimDevice *dev)
     memset(c + SIM_ECAP_VSEC + 0x0c, 0, 0x0c);
 }
 
+void sim_config_memory_active(SimDevice *dev, bool active)
+{
+    unsigned at = SIM_ECAP_CXL_DEVICE + DVSEC_SIZE1_LO;
+
+    dev->st->hw[at] = (dev->st->hw[at] & ~SIZE_ACTIVE) |
+                      (active ? SIZE_ACTIVE : 0);
+    if (!dev->st->knobs[SIM_KNOB_DVSEC_SNAPSHOT]) {
+        dev->st->vconfig[at] = dev->st->hw[at];
+    }
+}
+
 bool sim_config_memory_on(SimDevice *dev)
 {
     const uint8_t *c = dev->st->hw;
@@ -310,6 +321,9 @@ static void config_write(SimDevice *dev, unsigned pos, const uint8_t *buf,
 
         if ((*c & 3) == 1 || (*c & 3) == 2 || dev->kernel->stays_in_d0) {
             *c = (*c & ~3) | power;     /* there is neither D1 nor D2 */
+        }
+        if (power == 0 && (*c & 3) == 3 && dev->kernel->suspend) {
+            dev->kernel->suspend(dev);
         }
         if (power == 3 && (*c & 3) == 0 && dev->kernel->resume) {
             dev->kernel->resume(dev);

@@ -116,6 +116,8 @@ typedef struct SimState {
     uint32_t mem_active;                /* the kernel lets memory be touched */
     uint32_t reset_failed;
     uint32_t in_reset;
+    uint64_t active_at;                 /* memory is away until then, ns */
+    uint8_t saved[SIM_CONFIG_SIZE];     /* hw when the device was opened */
     uint32_t knobs[SIM_KNOB__MAX];
     SimAccel accel;
     uint64_t stats[SIM_STAT__MAX];
@@ -148,6 +150,7 @@ typedef struct SimKernel {
     bool memory_space_gate; /* no memory while PCI Memory Space is off */
     bool zap_on_reset;
     bool stays_in_d0;
+    bool restores_config;   /* at close, to what it was at open */
     uint32_t fault_size;    /* bytes of memory that one fault maps */
     SimDmaBuf dma_buf;
     /* Fill in the CXL device capability; returns its size. NULL: none */
@@ -168,7 +171,8 @@ typedef struct SimKernel {
     void (*open)(SimDevice *dev);
     /* Resets the device and what the kernel knows of it, unless that fails */
     int (*reset)(SimDevice *dev, SimStat why);
-    /* From D3 to D0; NULL: nothing */
+    /* From D0 to D3 and back; NULL: nothing */
+    void (*suspend)(SimDevice *dev);
     void (*resume)(SimDevice *dev);
     /* False: read it like any other capability */
     bool (*dvsec_read)(SimDevice *dev, unsigned reg, void *buf, size_t count);
@@ -356,6 +360,8 @@ ssize_t sim_device_rw(SimFile *file, void *buf, size_t count, uint64_t pos,
 void sim_device_first_open(SimDevice *dev);
 void sim_device_last_close(SimDevice *dev);
 int sim_device_reset(SimDevice *dev, SimStat why);
+/* Memory takes its time to be active again, SIM_KNOB_ACTIVE_DELAY */
+void sim_device_memory_away(SimDevice *dev);
 /* The device's own part of it */
 void sim_device_reset_hw(SimDevice *dev);
 uint64_t sim_region_size(SimDevice *dev, unsigned region);
@@ -386,6 +392,8 @@ enum {
 void sim_config_bind(SimDevice *dev);
 void sim_config_open(SimDevice *dev);
 void sim_config_reset(SimDevice *dev);
+/* Memory_Active in the device's DVSEC, and in what the kernel shows */
+void sim_config_memory_active(SimDevice *dev, bool active);
 ssize_t sim_config_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                       bool write);
 bool sim_config_memory_on(SimDevice *dev);

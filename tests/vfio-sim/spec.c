@@ -50,6 +50,10 @@ static const struct {
     [SIM_KNOB_RESET_CLEARS] = { "reset-clears", 1 },
     [SIM_KNOB_FAULT_NS] = { "fault-ns", 1000000 },
     [SIM_KNOB_SBR_UNMASKED] = { "sbr-unmasked", 1 },
+    [SIM_KNOB_ACTIVE_DELAY] = { "active-delay", 1000000 },
+    [SIM_KNOB_DVSEC_SNAPSHOT] = { "dvsec-snapshot", 1 },
+    [SIM_KNOB_NO_BAR_AREAS] = { "no-bar-areas", 1 },
+    [SIM_KNOB_GUARD_MAP] = { "guard-map", 1 },
     [SIM_KNOB_PFNMAP] = { "pfnmap", 1 },
     [SIM_KNOB_GEOMETRY_ID] = { "geometry-id", 0xffff },
     [SIM_KNOB_GEOMETRY_FORM] = { "geometry-form", 0 },
@@ -191,5 +195,6 @@ const char *sim_knob_parse(const char *spec, SimKnob *knob, uint32_t *value)
     return "set: expected KNOB=VALUE with hardware-committed, viable, "
            "reset-enables-memory, keeps-base, dma-buf-exporter, reset-busy, "
            "reset-delay, no-flr, no-write-back, reset-clears, fault-ns, "
-           "sbr-unmasked, pfnmap, geometry-id, geometry-form or mangle";
+           "sbr-unmasked, active-delay, dvsec-snapshot, no-bar-areas, "
+           "guard-map, pfnmap, geometry-id, geometry-form or mangle";
 }

@@ -292,6 +292,14 @@ void memory_space(Device *d, bool on)
     set_cfg(d, PCI_COMMAND, command | (on ? PCI_COMMAND_MEMORY : 0), 2);
 }
 
+void power(Device *d, unsigned state)
+{
+    unsigned pm = find_cap(d, PCI_CAP_ID_PM) + PCI_PM_CTRL;
+
+    set_cfg(d, pm, (cfg16(d, pm) & ~3u) | state, 2);
+    g_usleep(20 * 1000);
+}
+
 void reset(Device *d)
 {
     unsigned tries = 20;

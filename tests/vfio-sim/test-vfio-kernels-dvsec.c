@@ -157,7 +157,7 @@ static void test_cxl_reset(void)
 {
     Device *d = device_open();
     uint32_t *p = map_memory(d);
-    bool stamped = is(V2R | V2N | V4 | V5), runs = is(V2R | V2N | V4);
+    bool stamped = is(V2R | V2N | GEOMETRY), runs = is(V2R | V2N | V4);
     uint64_t before;
 
     p[0] = 0x44;
@@ -214,9 +214,9 @@ static void test_cache(void)
     /* v2 passes nothing on without the doorbell, not even the way back */
     set_dvsec(d, CONTROL2, 0, 2);
     g_assert_cmpint(dvsec(d, CONTROL2) & 1, ==, 0);
-    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, is(V5) ? 0 : 1);
+    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, is(V56) ? 0 : 1);
     set_dvsec(d, CONTROL2, 2, 2);
-    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, is(V5) ? 1 : 0);
+    g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, is(V56) ? 1 : 0);
     device_close(d);
 }
 
@@ -224,6 +224,6 @@ const Case dvsec_cases[] = {
     { "dvsec", test_dvsec, CXL, false, NULL, NULL },
     { "cxl-reset", test_cxl_reset, MAPS, true, NULL, NULL },
     { "cxl-reset-fails", test_cxl_reset_fails, V2R | V4, true, NULL, NULL },
-    { "cache", test_cache, V2S | V5, false, NULL, NULL },
+    { "cache", test_cache, V2S | V56, false, NULL, NULL },
     { NULL }
 };

@@ -247,7 +247,7 @@ static void test_hdm_unlocked(void)
                         0xff | LOCK | COMMIT | COMMITTED | 1 << 12);
         set_hdm(d, CTRL, 0);
         g_assert_true(hdm(d, CTRL) & COMMITTED);
-    } else if (is(V5)) {
+    } else if (is(V56)) {
         v5_writes(d);
     }
     device_close(d);
@@ -279,7 +279,7 @@ const Case hdm_cases[] = {
     { "registers-access", test_registers_access, CXL, false, NULL, NULL },
     { "hdm-initial", test_hdm_initial, CXL, false, NULL, NULL },
     { "hdm-writes", test_hdm_writes, CXL, false, NULL, NULL },
-    { "hdm-unlocked", test_hdm_unlocked, V2S | V4 | V5, true,
+    { "hdm-unlocked", test_hdm_unlocked, V2S | GEOMETRY, true,
       "--decoder=unlocked", NULL },
     { "decoders", test_decoders, V2S, true, "--decoders=10", NULL },
     { NULL }

@@ -113,6 +113,6 @@ static void test_mangle(void)
 }
 
 const Case mangle_cases[] = {
-    { "mangle", test_mangle, V2R | V3 | V4 | V5, true, NULL, NULL },
+    { "mangle", test_mangle, V2R | V3 | GEOMETRY, true, NULL, NULL },
     { NULL }
 };

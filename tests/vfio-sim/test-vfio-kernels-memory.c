@@ -152,7 +152,7 @@ static void test_dma_buf_errors(void)
     }
     e.flags = FEATURE_DMA_BUF | FEATURE_GET | FEATURE_PROBE;
     ok(export_fd(d, e));
-    if (is(V5)) {
+    if (is(V56)) {
         int fd = export_fd(d, export(mem, 0x1000, d->mem_size - 0x1000));
 
         g_assert_cmpint(fd, >=, 0);
@@ -209,7 +209,7 @@ static void test_dma_buf(void)
 {
     Device *d = device_open_by(open_iommufd);
     int fd = export_fd(d, export(d->mem, 0, d->mem_size));
-    int bar = export_fd(d, export(d->bar, is(V5) ? d->block + 0x2000 : 0,
+    int bar = export_fd(d, export(d->bar, is(V56) ? d->block + 0x2000 : 0,
                                   0x1000));
     uint64_t iova = 1ull << 32, size = d->mem_size;
     Export two = export(d->mem, 0, 0x1000);
@@ -250,6 +250,25 @@ static void test_dma_buf(void)
     device_close(d);
 }
 
+/* Memory goes with Memory Space, or where it does not, in low power */
+static void withdraw(Device *d)
+{
+    if (is(V6)) {
+        power(d, 3);
+    } else {
+        memory_space(d, false);
+    }
+}
+
+static void give_back(Device *d)
+{
+    if (is(V6)) {
+        power(d, 0);
+    } else {
+        memory_space(d, true);
+    }
+}
+
 static void test_dma_buf_revoke(void)
 {
     Device *d = device_open_by(open_iommufd);
@@ -260,12 +279,12 @@ static void test_dma_buf_revoke(void)
     const char *at;
 
     ok(map_file(d, fd, 0, size, iova));
-    memory_space(d, false);
+    withdraw(d);
     fails(map_file(d, fd, 0, 0x1000, 0x1000), ENODEV);
     born = export_fd(d, export(d->mem, 0, 0x1000));
     g_assert_cmpint(born, >=, 0);
     fails(map_file(d, born, 0, 0x1000, 0x1000), ENODEV);
-    memory_space(d, true);
+    give_back(d);
     ok(map_file(d, born, 0, 0x1000, 0x1000));
     unmap(d, 0x1000, 0x1000);
     /* The buffer is back, what was mapped through it is not */
@@ -327,7 +346,7 @@ static void test_stale_maps(void)
 static void test_page_faults(void)
 {
     Device *d = device_open();
-    uint64_t size = 16 << 20, page = is(V4 | V5) ? 2 << 20 : 4096;
+    uint64_t size = 16 << 20, page = is(GEOMETRY) ? 2 << 20 : 4096;
     void *p = map(d, d->mem, 0, size);
     struct vfio_iommu_type1_dma_map m = {
         .argsz = sizeof(m), .vaddr = (uintptr_t)p, .iova = 1ull << 32,
@@ -380,8 +399,8 @@ static void test_dma_buf_dma(void)
         g_assert_cmpint(get32(d, bar, VFIO_SIM_REG_DMA_STATUS), ==,
                         pass ? VFIO_SIM_DMA_FAULT : VFIO_SIM_DMA_DONE);
         g_assert_cmpint(p[0x800], ==, 0x1000);
-        memory_space(d, false);
-        memory_space(d, true);
+        withdraw(d);
+        give_back(d);
     }
     device_close(d);
 }
@@ -392,10 +411,10 @@ const Case memory_cases[] = {
     { "dma-buf-errors", test_dma_buf_errors, CXL | NONE, false, NULL, NULL },
     { "dma-buf-exporter", test_dma_buf_exporter, V2S, true, NULL, NULL },
     { "file-type", test_file_type, CXL | NONE, false, NULL, NULL },
-    { "dma-buf", test_dma_buf, V5, false, NULL, NULL },
-    { "dma-buf-revoke", test_dma_buf_revoke, V5, true, NULL, NULL },
+    { "dma-buf", test_dma_buf, V56, false, NULL, NULL },
+    { "dma-buf-revoke", test_dma_buf_revoke, V56, true, NULL, NULL },
     { "stale-maps", test_stale_maps, CXL & ~V2N, true, NULL, NULL },
     { "page-faults", test_page_faults, MAPS, true, NULL, NULL },
-    { "dma-buf-dma", test_dma_buf_dma, V5, true, NULL, NULL },
+    { "dma-buf-dma", test_dma_buf_dma, V56, true, NULL, NULL },
     { NULL }
 };

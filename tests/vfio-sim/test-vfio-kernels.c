@@ -12,6 +12,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -29,12 +30,13 @@ static const Kernel kernels[] = {
     { "v3", V3, 48, 10, 9, TYPE_1E98 },
     { "v4", V4, 0, 9, 10, 4 },
     { "v5", V5, 0, 9, 10, TYPE_1E98 },
+    { "v6", V6, 0, 9, 10, TYPE_1E98 },
     { "none", NONE, 0, 0, 0, 0 },
 };
 
 static const Case *const topics[] = {
     discovery_cases, hdm_cases, reset_cases, dvsec_cases, memory_cases,
-    mangle_cases,
+    active_cases, mangle_cases,
 };
 
 const Kernel *kernel;
@@ -174,6 +176,19 @@ static void add_cases(const Kernel *k, const Case *c)
     }
 }
 
+/* What has regions alone tells apart whether Memory Space matters to memory */
+static const Kernel *detect_newer(Device *d, unsigned mem)
+{
+    uint16_t command = cfg16(d, PCI_COMMAND), off = command & ~PCI_COMMAND_MEMORY;
+    uint32_t value;
+    bool gate;
+
+    set_cfg(d, PCI_COMMAND, off, 2);
+    gate = get(d, mem, 0, &value, 4) < 0;
+    set_cfg(d, PCI_COMMAND, command, 2);
+    return find_kernel(gate ? "v5" : "v6");
+}
+
 /* Which generation has a real device's kernel? */
 static const Kernel *detect(void)
 {
@@ -182,18 +197,23 @@ static const Kernel *detect(void)
         uint8_t rest[232];
     } b = { .info.argsz = sizeof(b) };
     struct vfio_region_info_cap_type *type = NULL;
+    const Kernel *found = NULL;
     Device d = { 0 };
+    unsigned i, mem = 0;
     uint8_t *cap;
-    unsigned i;
 
     open_legacy(&d);
     g_assert_cmpint(d.fd, >=, 0);
     ok(ioctl(d.fd, VFIO_DEVICE_GET_INFO, &b.info));
     cap = info_cap(&b, b.info.cap_offset, 6);
-    for (i = 9; i < b.info.num_regions && !type; i++) {
+    for (i = 9; i < b.info.num_regions && !mem; i++) {
         struct vfio_region_info *r = region_info(&d, i);
 
         type = r ? info_cap(r, r->cap_offset, 2) : NULL;
+        mem = type && type->subtype == 1 ? i : 0;
+    }
+    if (mem && !cap && type->type == TYPE_1E98) {
+        found = detect_newer(&d, mem);
     }
     close(d.fd);
     close(d.group);
@@ -207,7 +227,7 @@ static const Kernel *detect(void)
         return find_kernel(*(uint32_t *)(cap + 12) >= 9 ? "v3" :
                            v2 ? v2 : "v2-reset");
     }
-    return find_kernel(type && type->type == 4 ? "v4" : "v5");
+    return found ?: find_kernel("v4");
 }
 
 int main(int argc, char **argv)

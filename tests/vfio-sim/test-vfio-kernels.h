@@ -36,9 +36,9 @@ enum {
 
 /* Generations, as a set */
 enum {
-    V2 = 1, V2R = 2, V2N = 4, V3 = 8, V4 = 16, V5 = 32, NONE = 64,
-    V2S = V2 | V2R | V2N, V2RS = V2R | V2N, GEOMETRY = V4 | V5,
-    CXL = V2S | V3 | V4 | V5,
+    V2 = 1, V2R = 2, V2N = 4, V3 = 8, V4 = 16, V5 = 32, V6 = 64, NONE = 128,
+    V2S = V2 | V2R | V2N, V2RS = V2R | V2N, V56 = V5 | V6,
+    GEOMETRY = V4 | V56, CXL = V2S | V3 | GEOMETRY,
 };
 /* Those that let the memory be mapped */
 #define MAPS            (CXL & ~V2N)
@@ -79,7 +79,7 @@ typedef struct Case {
 
 /* What each part tests; the last has no name */
 extern const Case discovery_cases[], hdm_cases[], reset_cases[], dvsec_cases[],
-                  memory_cases[], mangle_cases[];
+                  memory_cases[], active_cases[], mangle_cases[];
 
 extern const Kernel *kernel;    /* the one below the running case */
 extern const char *host;
@@ -114,6 +114,7 @@ void set_cfg(Device *d, unsigned off, uint32_t value, unsigned size);
 unsigned find_dvsec(Device *d, unsigned id);
 unsigned find_cap(Device *d, unsigned id);
 void memory_space(Device *d, bool on);
+void power(Device *d, unsigned state);
 
 /* The decoder, as the registers' region shows it */
 unsigned reg_off(Device *d, unsigned hdm_off);
