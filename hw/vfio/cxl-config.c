@@ -125,15 +125,15 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
         vfio_cxl_block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
         vfio_pci_write_config(pdev, addr, val, len);
         vfio_cxl_follow_power(cxl);
-        if (vfio_cxl_guest_allows(cxl)) {
+        if (vfio_cxl_config_allows(cxl)) {
             vfio_cxl_check_host(cxl);
         }
         vfio_cxl_unblock_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
     } else {
-        bool allowed = vfio_cxl_guest_allows(cxl);
+        bool allowed = vfio_cxl_config_allows(cxl);
 
         vfio_pci_write_config(pdev, addr, val, len);
-        if (allowed != vfio_cxl_guest_allows(cxl)) {
+        if (allowed != vfio_cxl_config_allows(cxl)) {
             vfio_cxl_check_host(cxl);
             vfio_cxl_update(cxl);
         }

@@ -161,6 +161,15 @@ void vfio_cxl_dvsec_set_base(VFIOPCIDevice *vdev,
                  base >> 32);
 }
 
+void vfio_cxl_dvsec_set_active(VFIOPCIDevice *vdev,
+                               const VFIOCXLDVSECs *dvsecs, bool active)
+{
+    uint8_t *size = device_reg(vdev, dvsecs, A_DVSEC_RANGE1_SIZE_LO);
+
+    pci_set_long(size, FIELD_DP32(pci_get_long(size), DVSEC_RANGE1_SIZE_LO,
+                                  ACTIVE, active));
+}
+
 bool vfio_cxl_dvsec_mem_enabled(VFIOPCIDevice *vdev,
                                 const VFIOCXLDVSECs *dvsecs)
 {

@@ -9,6 +9,8 @@
 #include "hw/cxl/cxl_pci.h"
 #include "hw/core/registerfields.h"
 
+typedef struct VFIOPCIDevice VFIOPCIDevice;
+
 /* CXL r3.1 Section 8.1.3: what the rest of the device acts on */
 REG16(DVSEC_CONTROL2, 0x10)
     FIELD(DVSEC_CONTROL2, DISABLE_CACHING, 0, 1)
@@ -20,6 +22,10 @@ REG16(DVSEC_STATUS2, 0x12)
     FIELD(DVSEC_STATUS2, RST_DONE, 1, 1)
     FIELD(DVSEC_STATUS2, RST_ERR, 2, 1)
     FIELD(DVSEC_STATUS2, PM_INIT_COMPLETE, 15, 1)
+REG32(DVSEC_RANGE1_SIZE_LO, 0x1c)
+    FIELD(DVSEC_RANGE1_SIZE_LO, INFO_VALID, 0, 1)
+    FIELD(DVSEC_RANGE1_SIZE_LO, ACTIVE, 1, 1)
+    FIELD(DVSEC_RANGE1_SIZE_LO, ACTIVE_TIMEOUT, 13, 3)
 
 /**
  * struct VFIOCXLDVSECs - the parts of config space that are QEMU's own
@@ -166,6 +172,15 @@ bool vfio_cxl_dvsec_mem_enabled(VFIOPCIDevice *vdev,
  */
 void vfio_cxl_dvsec_enable_mem(VFIOPCIDevice *vdev,
                                const VFIOCXLDVSECs *dvsecs);
+
+/**
+ * vfio_cxl_dvsec_set_active() - Set or clear Memory_Active of range 1
+ * @vdev: the device
+ * @dvsecs: the DVSECs
+ * @active: the memory can be used
+ */
+void vfio_cxl_dvsec_set_active(VFIOPCIDevice *vdev,
+                               const VFIOCXLDVSECs *dvsecs, bool active);
 
 /**
  * vfio_cxl_dvsec_set_base() - Set the base of range 1

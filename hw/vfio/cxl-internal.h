@@ -25,6 +25,7 @@ enum {
     VFIO_CXL_NOT_MAPPED = 1 << 3,
     VFIO_CXL_RESET_FAILED = 1 << 4,
     VFIO_CXL_HOST_CLOSED = 1 << 5, /* the kernel did not take an enable */
+    VFIO_CXL_NOT_ACTIVE = 1 << 6, /* it is on its way back */
     VFIO_CXL_LOST = VFIO_CXL_HOST_NOT_COMMITTED | VFIO_CXL_RESET_FAILED,
 };
 
@@ -61,6 +62,9 @@ typedef struct VFIOCXLRAS {
  * @map_failed: the last attempt to map it again has failed, and was reported
  * @refusal_told: the log has it that QEMU's own access was refused
  * @blocked: VFIO_CXL_IN_RESET etc.
+ * @active_timer: asks whether the memory is active again
+ * @active_deadline: when it should be, in ms of QEMU_CLOCK_REALTIME; 0 if it
+ *                   is or if it was reported that it is not
  * @dma_reported: it was said that the memory cannot be mapped for DMA
  * @viommu_listener: tells when the memory leaves the guest's map, or returns
  * @viommu_maps: the guest's mappings of it in virtual IOMMUs
@@ -99,6 +103,8 @@ struct VFIOCXL {
     bool map_failed;
     bool refusal_told;
     unsigned blocked;
+    QEMUTimer active_timer;
+    int64_t active_deadline;
     bool dma_reported;
     MemoryListener viommu_listener;
     QLIST_HEAD(, VFIOCXLMap) viommu_maps;
@@ -126,6 +132,21 @@ static inline const char *vfio_cxl_name(VFIOCXL *cxl)
  * @errp: why it cannot be mapped; there is no fallback to read and write
  */
 bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp);
+
+/**
+ * vfio_cxl_await_memory() - Find out what depends on memory that is active
+ * @cxl: the device, with @info known
+ * @errp: it is not, and a guest that runs cannot wait for it
+ */
+bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp);
+
+/**
+ * vfio_cxl_config_allows() - May the memory be touched, says config space?
+ * @cxl: the device
+ *
+ * As vfio_cxl_guest_allows(), but for the CXL Device DVSEC.
+ */
+bool vfio_cxl_config_allows(VFIOCXL *cxl);
 
 /**
  * vfio_cxl_guest_allows() - May the memory be touched, says the guest?
@@ -186,6 +207,12 @@ void vfio_cxl_follow_power(VFIOCXL *cxl);
  * Blocks the memory if not; a vfio_cxl_update() has to follow.
  */
 void vfio_cxl_check_host(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_memory_exit() - Ask no more whether the memory is active
+ * @cxl: the device
+ */
+void vfio_cxl_memory_exit(VFIOCXL *cxl);
 
 /*
  * cxl-access.c: QEMU's own access to the memory

@@ -20,6 +20,8 @@
 #include "cxl-internal.h"
 #include "trace.h"
 
+#define ACTIVE_POLL_MS 50
+
 /* Memory Space Enable is about CXL.io, but some kernels go by it */
 bool vfio_cxl_memory_space_allows(VFIOCXL *cxl)
 {
@@ -28,8 +30,7 @@ bool vfio_cxl_memory_space_allows(VFIOCXL *cxl)
            PCI_COMMAND_MEMORY;
 }
 
-/* May the memory be touched, as far as the guest has a say? */
-bool vfio_cxl_guest_allows(VFIOCXL *cxl)
+bool vfio_cxl_config_allows(VFIOCXL *cxl)
 {
     PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
 
@@ -38,7 +39,13 @@ bool vfio_cxl_guest_allows(VFIOCXL *cxl)
         PCI_PM_CTRL_STATE_MASK) {
         return false;
     }
-    return vfio_cxl_memory_space_allows(cxl) &&
+    return vfio_cxl_memory_space_allows(cxl);
+}
+
+/* May the memory be touched, as far as the guest has a say? */
+bool vfio_cxl_guest_allows(VFIOCXL *cxl)
+{
+    return vfio_cxl_config_allows(cxl) &&
            vfio_cxl_dvsec_mem_enabled(cxl->vdev, &cxl->dvsecs);
 }
 
@@ -191,6 +198,67 @@ void vfio_cxl_follow_power(VFIOCXL *cxl)
     }
 }
 
+/*
+ * The memory takes its time to become active. Nothing waits for that: the
+ * guest finds Memory_Active clear until the memory is in its map.
+ */
+static void check_active(VFIOCXL *cxl)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+    bool active = vfio_cxl_memory_active(vbasedev, &cxl->info);
+
+    if (active) {
+        cxl->blocked &= ~VFIO_CXL_NOT_ACTIVE;
+        cxl->active_deadline = 0;
+    } else {
+        if (!(cxl->blocked & VFIO_CXL_NOT_ACTIVE)) {
+            cxl->active_deadline =
+                now + 1000 * vfio_cxl_memory_active_timeout(vbasedev);
+        } else if (cxl->active_deadline && now > cxl->active_deadline) {
+            warn_report(VFIO_MSG_PREFIX "device memory is not active although "
+                        "Memory_Active_Timeout is over",
+                        vfio_cxl_name(cxl));
+            cxl->active_deadline = 0;
+        }
+        cxl->blocked |= VFIO_CXL_NOT_ACTIVE;
+        timer_mod(&cxl->active_timer, now + ACTIVE_POLL_MS);
+    }
+    vfio_cxl_dvsec_set_active(cxl->vdev, &cxl->dvsecs, active);
+    trace_vfio_cxl_active(vfio_cxl_name(cxl), active);
+}
+
+static void vfio_cxl_active_poll(void *opaque)
+{
+    VFIOCXL *cxl = opaque;
+
+    check_active(cxl);
+    vfio_cxl_update(cxl);
+}
+
+bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp)
+{
+    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    int64_t deadline = g_get_monotonic_time();
+
+    if (!DEVICE(cxl->vdev)->hotplugged) {
+        deadline += vfio_cxl_memory_active_timeout(vbasedev) * G_USEC_PER_SEC;
+    }
+    while (!vfio_cxl_uapi_tell(vbasedev, &cxl->info)) {
+        if (g_get_monotonic_time() >= deadline) {
+            error_setg(errp, "its memory is not active yet: try again later");
+            return false;
+        }
+        g_usleep(ACTIVE_POLL_MS * 1000);
+    }
+    return true;
+}
+
+void vfio_cxl_memory_exit(VFIOCXL *cxl)
+{
+    timer_del(&cxl->active_timer);
+}
+
 /* Is there memory behind the host's decoder? Ask when that may have changed */
 void vfio_cxl_check_host(VFIOCXL *cxl)
 {
@@ -198,11 +266,14 @@ void vfio_cxl_check_host(VFIOCXL *cxl)
 
     cxl->view_known = false;
     cxl->blocked &= ~VFIO_CXL_HOST_CLOSED;
-    if (vfio_cxl_guest_allows(cxl) && !host_allows(cxl)) {
+    if (vfio_cxl_config_allows(cxl) && !host_allows(cxl)) {
         cxl->blocked |= VFIO_CXL_HOST_CLOSED;
     }
     if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
         cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;
+        if (cxl->info.kernel->memory_returns_late) {
+            check_active(cxl);
+        }
         return;
     }
     if (cxl->blocked & VFIO_CXL_HOST_NOT_COMMITTED) {
@@ -272,6 +343,8 @@ bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp)
     cxl->mmap = aligned;
     memory_region_init_ram_device_ptr(&cxl->memory, OBJECT(cxl->vdev),
                                       "cxl-memory", size, cxl->mmap);
+    timer_init_ms(&cxl->active_timer, QEMU_CLOCK_REALTIME,
+                  vfio_cxl_active_poll, cxl);
     vfio_cxl_access_init(cxl);
     trace_vfio_cxl_map(vfio_cxl_name(cxl), cxl->mmap, size);
     return true;

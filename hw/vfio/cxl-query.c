@@ -32,6 +32,9 @@ static VfioCxlState device_state(VFIOCXL *cxl)
     if (cxl->blocked & VFIO_CXL_HOST_CLOSED) {
         return VFIO_CXL_STATE_HOST_CLOSED;
     }
+    if (cxl->blocked & VFIO_CXL_NOT_ACTIVE) {
+        return VFIO_CXL_STATE_MEMORY_INACTIVE;
+    }
     if (cxl->blocked) {
         return VFIO_CXL_STATE_MMAP_FAILED;
     }

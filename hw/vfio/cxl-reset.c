@@ -271,9 +271,10 @@ static int config_reset(VFIOCXL *cxl)
 }
 
 /*
- * CXL r3.1 Section 9.7. The specification would have unlocked decoders and
- * CONTROL return to their defaults; the kernels put the host's back, and so
- * the guest keeps its own.
+ * CXL r3.1 Section 9.7. What is not locked would return to its default: the
+ * decoder, HDM Decoder Enable and CONTROL. The host's kernel restores all of
+ * them, so they are there for the guest as well. A guest that restores them
+ * itself finds them as it wants them; one that does not keeps its memory.
  */
 static void cxl_reset(VFIOCXL *cxl)
 {

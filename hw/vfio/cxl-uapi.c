@@ -14,6 +14,7 @@
 #include "hw/cxl/cxl_hdm.h"
 #include "hw/pci/pci.h"
 #include "hw/core/registerfields.h"
+#include "cxl-dvsec.h"
 #include "cxl-uapi.h"
 #include "info-cap.h"
 #include "trace.h"
@@ -58,6 +59,16 @@ static const VFIOCXLKernel kernel_v5 = {
     .rereads_decoder = true,
     .cxl_reset = VFIO_CXL_RESET_BY_IOCTL,
     .reset_clears = true,
+};
+
+static const VFIOCXLKernel kernel_v6 = {
+    .name = "v6",
+    .region_type = TYPE_1E98,
+    .max_decoders = 1,
+    .rereads_decoder = true,
+    .cxl_reset = VFIO_CXL_RESET_BY_IOCTL,
+    .reset_clears = true,
+    .memory_returns_late = true,
 };
 
 static bool read_region(VFIODevice *vbasedev, unsigned region, off_t offset,
@@ -264,35 +275,40 @@ bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
     return true;
 }
 
+/* The command register, little-endian as these two have it */
+static bool read_command(VFIODevice *vbasedev, uint16_t *command)
+{
+    return read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
+                       sizeof(*command), command);
+}
+
+static void write_command(VFIODevice *vbasedev, uint16_t command)
+{
+    vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                   PCI_COMMAND, sizeof(command), &command,
+                                   false);
+}
+
 /*
  * Where registers are the hardware's, they answer only while Memory Space is
  * enabled. Returns the command register to be put back, or -1.
  */
 static int enable_memory_space(VFIODevice *vbasedev, const VFIOCXLInfo *info)
 {
-    uint16_t command, enabled;
+    uint16_t command;
 
-    if (info->kernel->traps_block ||
-        !read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
-                     sizeof(command), &command) ||
+    if (info->kernel->traps_block || !read_command(vbasedev, &command) ||
         le16_to_cpu(command) & PCI_COMMAND_MEMORY) {
         return -1;
     }
-    enabled = command | cpu_to_le16(PCI_COMMAND_MEMORY);
-    vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                   PCI_COMMAND, sizeof(enabled), &enabled,
-                                   false);
+    write_command(vbasedev, command | cpu_to_le16(PCI_COMMAND_MEMORY));
     return command;
 }
 
 static void restore_memory_space(VFIODevice *vbasedev, int saved)
 {
-    uint16_t command = saved;
-
     if (saved >= 0) {
-        vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                       PCI_COMMAND, sizeof(command), &command,
-                                       false);
+        write_command(vbasedev, saved);
     }
 }
 
@@ -748,6 +764,76 @@ bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
                            info->hdm_offset + HDM_OFFSET(0_CTRL), &ctrl, errp);
     restore_memory_space(vbasedev, command);
     return FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED);
+}
+
+/* DVSEC CXL Range 1 Size Low, 0 if it cannot be read */
+static uint32_t vfio_cxl_read_size_low(VFIODevice *vbasedev)
+{
+    unsigned length;
+    uint16_t pos = find_dvsec(vbasedev, PCIE_CXL_DEVICE_DVSEC, &length);
+    uint32_t value;
+
+    return pos && read_config(vbasedev, pos + A_DVSEC_RANGE1_SIZE_LO,
+                              &value) ? value : 0;
+}
+
+unsigned vfio_cxl_memory_active_timeout(VFIODevice *vbasedev)
+{
+    /* 1, 4, 16, 64 or 256 seconds */
+    return 1 << MIN(8, 2 * FIELD_EX32(vfio_cxl_read_size_low(vbasedev),
+                                      DVSEC_RANGE1_SIZE_LO, ACTIVE_TIMEOUT));
+}
+
+static bool vfio_cxl_memory_readable(VFIODevice *vbasedev,
+                                     const VFIOCXLInfo *info)
+{
+    uint32_t value;
+
+    return vbasedev->io_ops->region_read(vbasedev, info->memory_region, 0,
+                                         sizeof(value), &value) > 0;
+}
+
+bool vfio_cxl_memory_active(VFIODevice *vbasedev, const VFIOCXLInfo *info)
+{
+    uint32_t size = vfio_cxl_read_size_low(vbasedev);
+
+    return (!FIELD_EX32(size, DVSEC_RANGE1_SIZE_LO, INFO_VALID) ||
+            FIELD_EX32(size, DVSEC_RANGE1_SIZE_LO, ACTIVE)) &&
+           vfio_cxl_memory_readable(vbasedev, info);
+}
+
+/* Is it there while Memory Space is off? @command is what it is set to now */
+static bool vfio_cxl_memory_stays(VFIODevice *vbasedev,
+                                  const VFIOCXLInfo *info, uint16_t command)
+{
+    const uint16_t memory = cpu_to_le16(PCI_COMMAND_MEMORY);
+    uint16_t now;
+    bool stays;
+
+    write_command(vbasedev, command & ~memory);
+    stays = read_command(vbasedev, &now) && !(now & memory) &&
+            vfio_cxl_memory_readable(vbasedev, info);
+    write_command(vbasedev, command);
+    return stays;
+}
+
+bool vfio_cxl_uapi_tell(VFIODevice *vbasedev, VFIOCXLInfo *info)
+{
+    uint16_t command;
+    bool active;
+    int saved;
+
+    if (info->kernel != &kernel_v5) {
+        return true;
+    }
+    saved = enable_memory_space(vbasedev, info);
+    active = vfio_cxl_memory_active(vbasedev, info);
+    if (active && read_command(vbasedev, &command) &&
+        vfio_cxl_memory_stays(vbasedev, info, command)) {
+        info->kernel = &kernel_v6;
+    }
+    restore_memory_space(vbasedev, saved);
+    return active;
 }
 
 static bool write_decoder(VFIODevice *vbasedev, const VFIOCXLInfo *info,

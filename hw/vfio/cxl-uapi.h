@@ -37,6 +37,8 @@ typedef enum VFIOCXLReset {
  * @cxl_reset: how a CXL reset is done; where it @wants_gpa only by the
  *             variant that keeps the base during a reset
  * @reset_clears: a CXL reset clears the memory
+ * @memory_returns_late: after a reset, or in D0 again, the memory may take
+ *                       seconds to be active although decoder 0 is committed
  */
 typedef struct VFIOCXLKernel {
     const char *name;
@@ -49,6 +51,7 @@ typedef struct VFIOCXLKernel {
     bool writes_back;
     VFIOCXLReset cxl_reset;
     bool reset_clears;
+    bool memory_returns_late;
 } VFIOCXLKernel;
 
 /**
@@ -101,6 +104,37 @@ typedef struct VFIOCXLInfo {
  */
 bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
                         Error **errp);
+
+/**
+ * vfio_cxl_uapi_tell() - Tell kernels apart that describe a device alike
+ * @vbasedev: the device
+ * @info: its description, of which @kernel may change
+ *
+ * What differs is whether memory stays while Memory Space is off. The kernel
+ * is asked to read some: it does so or refuses, and touches nothing that it
+ * has to keep away from.
+ *
+ * Returns: false if the memory is not active yet, so that it cannot be told
+ */
+bool vfio_cxl_uapi_tell(VFIODevice *vbasedev, VFIOCXLInfo *info);
+
+/**
+ * vfio_cxl_memory_active() - Is the memory there, if decoder 0 is committed?
+ * @vbasedev: the device, in D0 and with Memory Space enabled
+ * @info: its description
+ *
+ * Memory_Active of the CXL Device DVSEC (CXL r3.1 Section 8.1.3.8.2), and the
+ * kernel's own opinion, which a copy of the DVSEC would not show.
+ */
+bool vfio_cxl_memory_active(VFIODevice *vbasedev, const VFIOCXLInfo *info);
+
+/**
+ * vfio_cxl_memory_active_timeout() - How long may that take?
+ * @vbasedev: the device
+ *
+ * Returns: Memory_Active_Timeout in seconds
+ */
+unsigned vfio_cxl_memory_active_timeout(VFIODevice *vbasedev);
 
 /**
  * vfio_cxl_read_register() - Read a component register from the kernel

@@ -146,7 +146,7 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 {
     VFIOCXLCommit commit = cxl->vdev->cxl.commit;
 
-    if (!block_migration(cxl, errp)) {
+    if (!vfio_cxl_await_memory(cxl, errp) || !block_migration(cxl, errp)) {
         return false;
     }
     if (!vfio_cxl_access_check_host(errp) || !vfio_cxl_map_memory(cxl, errp)) {
@@ -263,6 +263,7 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
     }
     if (!cxl->plain) {
         cxl_route_remove(CXL_ENDPOINT(cxl));
+        vfio_cxl_memory_exit(cxl);
         vfio_cxl_viommu_exit(cxl);
         object_unparent(OBJECT(cxl));
         cxl_firmware_exit();

@@ -224,22 +224,38 @@ class _Device:
                 found[subtype] = index
         return generation, found
 
+    @contextlib.contextmanager
+    def memory_space(self, enabled: bool) -> Iterator[None]:
+        """Memory Space Enable as asked for, and as before at the end."""
+        command = self.region(PCI_CONFIG_REGION)[2] + PCI_COMMAND
+        before = self.read32(command) & 0xffff
+        value = before & ~PCI_COMMAND_MEMORY
+        if enabled:
+            value |= PCI_COMMAND_MEMORY
+        os.pwrite(self.fd, struct.pack('<H', value), command)
+        try:
+            yield
+        finally:
+            os.pwrite(self.fd, struct.pack('<H', before), command)
+
     def decoder(self, index: int, generation: str) -> int:
         """The control register of decoder 0 as the kernel shows it."""
         base = self.region(index)[2]
-        command = self.region(PCI_CONFIG_REGION)[2] + PCI_COMMAND
-        before = self.read32(command) & 0xffff
         # Newer kernels read the hardware, which answers only so
-        os.pwrite(self.fd, struct.pack('<H', before | PCI_COMMAND_MEMORY),
-                  command)
-        try:
+        with self.memory_space(True):
             if generation in ('v2', 'v3'):
                 # v2's region begins with the capability array
                 base = self.find_hdm(base, CM_OFFSET if generation == 'v2'
                                      else 0)
             return self.read32(base + HDM_CTRL)
-        finally:
-            os.pwrite(self.fd, struct.pack('<H', before), command)
+
+    def keeps_memory(self, index: int) -> bool:
+        """Is memory there while Memory Space is off? The kernel knows."""
+        with self.memory_space(False):
+            try:
+                return len(os.pread(self.fd, 4, self.region(index)[2])) > 0
+            except OSError:
+                return False
 
 
 def _describe(device: _Device, offer: Offer) -> None:
@@ -264,6 +280,9 @@ def _describe(device: _Device, offer: Offer) -> None:
     offer.mappable = bool(flags & REGION_FLAG_MMAP)
     control = device.decoder(registers, offer.generation)
     offer.committed = bool(control & HDM_COMMITTED)
+    # The description alone does not tell these apart
+    if offer.generation == 'v5' and device.keeps_memory(memory):
+        offer.generation = 'v6'
 
 
 def ask(sysfs: Path, address: str) -> Offer:

@@ -415,6 +415,11 @@ bool mode_is_kernel(gconstpointer data, const char *name)
     return g_str_has_prefix(((const VFIOCXLMode *)data)->kernel, name);
 }
 
+bool mode_since_v5(gconstpointer data)
+{
+    return mode_is_kernel(data, "v5") || mode_is_kernel(data, "v6");
+}
+
 bool mode_has_space_gate(gconstpointer data)
 {
     return mode_is_kernel(data, "v4") || mode_is_kernel(data, "v5");
@@ -528,7 +533,7 @@ void mode_refused(gconstpointer data, const char *sim_options,
 }
 
 const char *const vfio_cxl_kernels[] = {
-    "v2-reset", "v2", "v3", "v4", "v5", NULL
+    "v2-reset", "v2", "v3", "v4", "v5", "v6", NULL
 };
 const char *const vfio_cxl_kernels_v2[] = { "v2-reset", "v2", NULL };
 

@@ -185,6 +185,12 @@ bool mode_is_iommufd(gconstpointer mode);
 bool mode_is_kernel(gconstpointer mode, const char *prefix);
 
 /**
+ * mode_since_v5() - Is VFIO_DEVICE_RESET a CXL reset, and are there dma-bufs?
+ * @mode: the test's data
+ */
+bool mode_since_v5(gconstpointer mode);
+
+/**
  * mode_has_space_gate() - Does memory go away with Memory Space Enable?
  * @mode: the test's data
  */

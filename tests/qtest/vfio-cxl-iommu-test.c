@@ -11,7 +11,7 @@
 /* Does this kernel let this backend map device memory? */
 static bool maps_memory(gconstpointer data)
 {
-    return !mode_is_iommufd(data) || mode_is_kernel(data, "v5");
+    return !mode_is_iommufd(data) || mode_since_v5(data);
 }
 
 static void test_dma(gconstpointer data)
@@ -163,13 +163,13 @@ static void test_life(gconstpointer data)
 /* A reset that fails leaves nothing mapped, until one works */
 static void test_reset_fails(gconstpointer data)
 {
-    bool v5 = mode_is_kernel(data, "v5");
+    bool fault = mode_since_v5(data);
     CXLMachine *m = mode_start(data, "", "");
     DMAMaps *maps = dma_maps_new(m, data, 1);
     uint64_t at = hdm_base(m, 0);
 
     check(maps, data, at, M256, 0);
-    qobject_unref(vfio_sim_command(m->sim, v5 ?
+    qobject_unref(vfio_sim_command(m->sim, fault ?
                                    "fault " VFIO_CXL_HOST " cxl-reset errno=5"
                                    : "set " VFIO_CXL_HOST
                                    " hardware-committed=0"));
@@ -178,7 +178,7 @@ static void test_reset_fails(gconstpointer data)
     check(maps, data, at, 0, 0);
     function_level_reset(m);
     check(maps, data, at, 0, 0);
-    qobject_unref(vfio_sim_command(m->sim, v5 ?
+    qobject_unref(vfio_sim_command(m->sim, fault ?
                                    "fault " VFIO_CXL_HOST " clear"
                                    : "set " VFIO_CXL_HOST
                                    " hardware-committed=1"));
@@ -283,10 +283,10 @@ static void by_address(gconstpointer data, const char *options, bool dma_buf)
 
 static void test_by_address(gconstpointer data)
 {
-    bool v5 = mode_is_kernel(data, "v5");
+    bool exports = mode_since_v5(data);
 
-    by_address(data, "", v5);
-    if (v5) {
+    by_address(data, "", exports);
+    if (exports) {
         by_address(data, "--fault='" VFIO_CXL_HOST " device_feature errno=25'",
                    false);
         by_address(data, "--fault='" VFIO_CXL_HOST " ioas_map_file errno=95'",
@@ -378,11 +378,38 @@ static void test_no_change_process(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", NULL };
+static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", "v6",
+                                      NULL };
+
+/* A manager of VMs opens the files, and QEMU gets their descriptors alone */
+static void test_descriptors(gconstpointer data)
+{
+    CXLMachine *m = cxl_machine_start_empty(mode_sim(data, ""),
+        CXL_BRIDGE CXL_WINDOW " -object iommufd,id=iommufd0,fd=8 "
+        "-device vfio-pci,id=dev0,fd=9,iommufd=iommufd0,bus=rp0 "
+        "8<>/dev/iommu 9<>/dev/vfio/devices/vfio0");
+    DMAMaps *maps;
+    uint64_t at;
+
+    cxl_machine_find(m);
+    maps = dma_maps_new(m, data, 1);
+    assert_firmware_committed(m, M256);
+    at = hdm_base(m, 0);
+    check(maps, data, at, M256, 0);
+    function_level_reset(m);
+    check(maps, data, at, M256, 0);
+    qtest_system_reset(m->qts);
+    cxl_machine_enumerate(m);
+    assert_firmware_committed(m, M256);
+    check(maps, data, at, M256, 0);
+    dma_maps_free(maps);
+    cxl_machine_stop(m);
+}
 
 int main(int argc, char **argv)
 {
     static const VFIOCXLMode iommufd = { "v2-reset", true };
+    static const VFIOCXLMode exports = { "v6", true };
 
     g_test_init(&argc, &argv, NULL);
 
@@ -404,5 +431,9 @@ int main(int argc, char **argv)
     vfio_cxl_add("msix-high-vector", vfio_cxl_kernels, test_msix_high_vector);
     qtest_add_data_func("vfio-cxl/v2-reset/iommufd/no-change-process",
                         &iommufd, test_no_change_process);
+    qtest_add_data_func("vfio-cxl/v2-reset/iommufd/descriptors", &iommufd,
+                        test_descriptors);
+    qtest_add_data_func("vfio-cxl/v6/iommufd/descriptors", &exports,
+                        test_descriptors);
     return g_test_run();
 }

@@ -165,7 +165,7 @@ DMAMaps *dma_maps_new(CXLMachine *m, gconstpointer mode, unsigned spaces)
 
     maps->m = m;
     maps->spaces = spaces;
-    maps->dma_buf = mode_is_kernel(mode, "v5");
+    maps->dma_buf = mode_since_v5(mode);
     maps->dma_buf_bars = !mode_is_kernel(mode, "v2");
     maps->bars = true;
     g_assert_cmpuint(spaces, <=, DMA_MAPS_SPACES);
@@ -298,7 +298,8 @@ static bool exports_memory(CXLMachine *m)
 {
     QObject *devices = vfio_sim_command(m->sim, "devices");
     QDict *first = qobject_to(QDict, qlist_peek(qobject_to(QList, devices)));
-    bool exports = g_str_equal(qdict_get_str(first, "generation"), "v5");
+    const char *kernel = qdict_get_str(first, "generation");
+    bool exports = g_str_equal(kernel, "v5") || g_str_equal(kernel, "v6");
 
     qobject_unref(devices);
     return exports;

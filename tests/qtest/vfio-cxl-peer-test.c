@@ -123,7 +123,7 @@ static void set_mem_enable(CXLMachine *m, unsigned bus, bool on)
  */
 static void test_peers(gconstpointer data)
 {
-    bool iommufd = mode_is_iommufd(data), v5 = mode_is_kernel(data, "v5");
+    bool iommufd = mode_is_iommufd(data), exports = mode_since_v5(data);
     g_autofree char *options = g_strdup_printf(PORTS CXL_WINDOW "%s -device "
         "vfio-pci,id=dev1,host=" HOST2 ",bus=rp1%s",
         iommufd ? "" : " -object iommufd,id=iommufd0",
@@ -138,7 +138,8 @@ static void test_peers(gconstpointer data)
                    (uint64_t)qtest_readl(m->qts, hdm2 + HDM_BASE_HI(0)) << 32;
     const CXLMapped both[] = { { at1, M256, 0 }, { at2, M256, 0, HOST2 }, { } };
     DMAMaps *maps = dma_maps_new(m, data, 2);
-    bool one = !iommufd || v5, two = iommufd || v5; /* can it reach memory? */
+    /* Can it reach memory? */
+    bool one = !iommufd || exports, two = iommufd || exports;
 
     g_assert_cmphex(at1, !=, at2);
     dma_maps_check(maps, both);
@@ -214,7 +215,7 @@ static char *mapped_with(gconstpointer data, const char *first, bool memory)
 /* RAM and other devices' BARs are mapped as without a CXL device */
 static void test_unchanged(gconstpointer data)
 {
-    bool can = !mode_is_iommufd(data) || mode_is_kernel(data, "v5");
+    bool can = !mode_is_iommufd(data) || mode_since_v5(data);
     g_autofree char *without = mapped_with(data, "", false);
     g_autofree char *plain = mapped_with(data, " -device vfio-pci,host="
         VFIO_CXL_HOST ",bus=rp0,x-cxl=off", false);

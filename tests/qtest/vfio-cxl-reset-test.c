@@ -53,8 +53,8 @@ static void set_dvsec(CXLMachine *m, unsigned reg, uint16_t value)
 }
 
 /*
- * What a reset of the device does to the contents of its memory: those of v5
- * kernels are CXL resets that clear it. QEMU never does anything to it.
+ * What a reset of the device does to the contents of its memory: since v5
+ * they are CXL resets that clear it. QEMU never does anything to it.
  */
 static void mark(CXLMachine *m)
 {
@@ -64,7 +64,7 @@ static void mark(CXLMachine *m)
 static void assert_contents(CXLMachine *m, gconstpointer data)
 {
     g_assert_cmphex(vfio_sim_peek(m->sim, MARK_AT), ==,
-                    mode_is_kernel(data, "v5") ? 0 : MARK);
+                    mode_since_v5(data) ? 0 : MARK);
     g_assert_cmpint(vfio_sim_stat(m->sim, "memory-writes"), ==, 0);
     mark(m);
 }
@@ -325,13 +325,13 @@ static uint64_t kernel_dvsec_writes(CXLMachine *m)
 static bool resets_cxl(gconstpointer data)
 {
     return mode_is_kernel(data, "v2-reset") || mode_is_kernel(data, "v4") ||
-           mode_is_kernel(data, "v5");
+           mode_since_v5(data);
 }
 
 static void test_cxl_reset(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=256M", "");
-    bool clears = mode_is_kernel(data, "v5");
+    bool clears = mode_since_v5(data);
     uint64_t base = hdm_base(m, 0);
     int64_t done = vfio_sim_stat(m->sim, "cxl-resets");
     int64_t resets = vfio_sim_stat(m->sim, "resets");
@@ -448,6 +448,33 @@ static void test_caching(gconstpointer data)
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
     device_unplug(m);
     g_assert_cmphex(hardware_control2(m), ==, 0);
+    cxl_machine_stop(m);
+}
+
+/* A decoder stays committed whether locked or not; to restore it is allowed */
+static void test_cxl_reset_unlocked(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
+    uint64_t base = m->window;
+
+    hdm_enable(m);
+    g_assert_true(hdm_commit(m, base, M256));
+    for (int i = 0; i < 2; i++) {
+        set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
+        g_assert_cmphex(status2(m), ==, STATUS2_DONE);
+        g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & (HDM_COMMITTED | HDM_LOCK),
+                        ==, HDM_COMMITTED);
+        g_assert_true(shows_memory(m, base, 0));
+        hdm_write(m, HDM_BASE_LO(0), base);
+        hdm_write(m, HDM_BASE_HI(0), base >> 32);
+        hdm_write(m, HDM_CTRL(0), HDM_COMMIT);
+        hdm_enable(m);
+        set_dvsec(m, DVSEC_CONTROL, dvsec(m, DVSEC_CONTROL) |
+                                    DVSEC_MEM_ENABLE);
+        g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
+                        HDM_COMMIT | HDM_COMMITTED);
+        g_assert_true(shows_memory(m, base, 0));
+    }
     cxl_machine_stop(m);
 }
 
@@ -677,7 +704,7 @@ static void test_host_decoder_lost(gconstpointer data)
     assert_firmware_committed(m, M256);
 
     /* The same by the way back from D3; there is no other for v2 */
-    if (mode_is_kernel(data, "v4")) {
+    if (mode_is_kernel(data, "v4") || mode_is_kernel(data, "v6")) {
         sim(m, "set", "hardware-committed=0");
         cfg_writew(m, pm, 3);
         cfg_writew(m, pm, 0);
@@ -727,8 +754,9 @@ static void add(const char *name, const char *const kernels[],
     }
 }
 
-static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", NULL };
-static const char *const resets[] = { "v2-reset", "v4", "v5", NULL };
+static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", "v6",
+                                      NULL };
+static const char *const resets[] = { "v2-reset", "v4", "v5", "v6", NULL };
 static const char *const enables[] = { "v2-reset", NULL };
 static const char *const busy[] = { "v5", NULL };
 
@@ -741,6 +769,7 @@ int main(int argc, char **argv)
     add("flr", vfio_cxl_kernels, test_flr);
     vfio_cxl_add("sbr", vfio_cxl_kernels, test_sbr);
     add("cxl-reset", vfio_cxl_kernels, test_cxl_reset);
+    add("cxl-reset-unlocked", resets, test_cxl_reset_unlocked);
     add("cxl-reset-fails", resets, test_cxl_reset_fails);
     add("cache", vfio_cxl_kernels, test_cache);
     add("caching", vfio_cxl_kernels_v2, test_caching);

@@ -300,7 +300,7 @@ static void test_run_state(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-static const char *const rereads[] = { "v2-reset", "v5", NULL };
+static const char *const rereads[] = { "v2-reset", "v5", "v6", NULL };
 
 int main(int argc, char **argv)
 {

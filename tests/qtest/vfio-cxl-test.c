@@ -595,7 +595,7 @@ static char *view_of(const char *kernel, bool iommufd)
 
 static void test_same_view(gconstpointer data)
 {
-    static const char *const kernels[] = { "v2", "v3", "v4", "v5" };
+    static const char *const kernels[] = { "v2", "v3", "v4", "v5", "v6" };
     g_autofree char *expected = view_of("v2-reset", false);
     g_auto(GStrv) want = g_strsplit(expected, "\n", -1);
 
@@ -652,6 +652,33 @@ static void test_no_flag(gconstpointer data)
     g_assert_cmpint(status, ==, 0);
     g_assert_null(strstr(output, "CXL"));
     vfio_sim_stop(sim);
+}
+
+/* A kernel that guards the DVSEC of such a device: its word is what counts */
+static void test_guard_map(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--guard-map", "");
+    unsigned base = m->dvsec + DVSEC_RANGE1_BASE;
+    uint32_t hi = cfg_read(m, base), lo = cfg_read(m, base + 4);
+    uint16_t control = cfg_readw(m, m->dvsec + DVSEC_CONTROL);
+    int64_t resets = vfio_sim_stat(m->sim, "cxl-resets");
+
+    g_assert_cmphex(m->dvsec, !=, 0);
+    g_assert_cmphex(((uint64_t)hi << 32) | lo, ==, host_hpa(m));
+    cfg_write(m, base, 0);
+    cfg_write(m, base + 4, 0);
+    g_assert_cmphex(cfg_read(m, base), ==, hi);
+    g_assert_cmphex(cfg_read(m, base + 4), ==, lo);
+    cfg_writew(m, m->dvsec + DVSEC_CONTROL, control ^ 1);
+    g_assert_cmphex(cfg_readw(m, m->dvsec + DVSEC_CONTROL), ==, control ^ 1);
+    cfg_writew(m, m->dvsec + 0x10, 4);
+    g_assert_cmphex(cfg_readw(m, m->dvsec + 0x10), ==, 0);
+    g_assert_cmphex(cfg_readw(m, m->dvsec + 0x12) & 6, ==, 2);
+    g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, resets);
+    /* The component registers are the device's */
+    g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==,
+                    HDM_LOCK | HDM_COMMIT | HDM_COMMITTED);
+    cxl_machine_stop(m);
 }
 
 /* Older and newer forms of the interface */
@@ -737,7 +764,7 @@ static void test_malformed(gconstpointer data)
     g_assert_cmpuint(tried, >=, 60);
 }
 
-static const char *const malformed[] = { "v2-reset", "v3", "v4", "v5", NULL };
+static const char *const malformed[] = { "v2-reset", "v3", "v4", "v6", NULL };
 static const char *const malformed_virt[] = { "v5", NULL };
 static const char *const nommap[] = { "v2-nommap", NULL };
 static const char *const none[] = { "none", NULL };
@@ -763,6 +790,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("refused-on", vfio_cxl_kernels, test_refused_on);
     vfio_cxl_add("no-mmap", nommap, test_no_mmap);
     vfio_cxl_add("no-flag", none, test_no_flag);
+    vfio_cxl_add("guard-map", none, test_guard_map);
     vfio_cxl_add("unknown-form", vfio_cxl_kernels_v2, test_unknown_form);
     /* It takes minutes, and the reader is the same code on both machines */
     vfio_cxl_add("malformed", strcmp(qtest_get_arch(), "x86_64") ?

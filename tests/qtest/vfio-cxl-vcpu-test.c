@@ -301,7 +301,7 @@ static void test_eject(gconstpointer data)
 static void add(const char *name, unsigned count,
                 void (*test)(gconstpointer))
 {
-    static const char *const kernels[] = { "v5", "v4", "v3", "v2-reset" };
+    static const char *const kernels[] = { "v5", "v4", "v3", "v2-reset", "v6" };
 
     for (int i = 0; i < count; i++) {
         VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
@@ -318,8 +318,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     if (getenv("VFIO_CXL_TEST_ACCEL") || qtest_has_accel("tcg")) {
-        add("gates", 4, test_gates);
-        add("resets", 4, test_resets);
+        add("gates", 5, test_gates);
+        add("resets", 5, test_resets);
     }
     /* Only there the memory is mapped anew */
     if (g_str_has_prefix(vcpu_accel(), "tcg") && qtest_has_accel("tcg")) {

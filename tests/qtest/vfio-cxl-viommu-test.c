@@ -73,7 +73,7 @@ static void enable_translation(CXLMachine *m, bool on)
 
 static bool maps_memory(gconstpointer data)
 {
-    return !mode_is_iommufd(data) || mode_is_kernel(data, "v5");
+    return !mode_is_iommufd(data) || mode_since_v5(data);
 }
 
 /* Without translation it is as without a virtual IOMMU */

@@ -86,6 +86,9 @@ class TestGenerations(unittest.TestCase):
     def test_v5(self) -> None:
         self.check('v5', 'v5')
 
+    def test_v6(self) -> None:
+        self.check('v6', 'v6')
+
     def test_through_iommufd(self) -> None:
         script = ('import sys; sys.path.insert(0, sys.argv[1]);'
                   'from vfio_cxl import vfio, host; from unittest import mock;'
@@ -94,7 +97,7 @@ class TestGenerations(unittest.TestCase):
                   'd = host.Device("0000:c1:00.0");'
                   'o = vfio.ask(d.sysfs, d.address);'
                   'print(o.interface, o.generation, o.memory)')
-        for kernel in ('v2', 'v3', 'v4', 'v5'):
+        for kernel in ('v2', 'v3', 'v4', 'v5', 'v6'):
             done = run([sys.executable, '-c', script,
                         os.path.dirname(TOOL)], (f'--kernel={kernel}',))
             self.assertEqual(done.stdout, f'iommufd {kernel} {256 << 20}\n',

@@ -69,6 +69,7 @@ CASES = [
     ('v2-nommap', '--memory=256M'),
     ('v5', 'bus=pcie.0'),
     ('v5', 'x-no-mmap=on'),
+    ('v6', '--mangle=dvsec-inactive'),
 ]
 
 
