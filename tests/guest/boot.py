@@ -26,6 +26,8 @@ from topology import DECODER, ONE, Topology
 MEMORY = 256 << 20
 TOKEN_AT = 4096
 TOKEN_SIZE = 32
+# Kernels whose resets are CXL resets and that export the memory
+SINCE_V5 = ('v5', 'v6')
 
 
 @dataclass
@@ -352,15 +354,15 @@ class Harness:
         backing.write_tokens()
         seed = new_seed()
 
-        # The reset of a v5 kernel clears what the host wrote
-        args = [backing.argument(case.kernel == 'v5'), f'--seed={seed}']
+        # Resets clear what the host wrote
+        args = [backing.argument(case.kernel in SINCE_V5), f'--seed={seed}']
         if case.mode == 'firmware':
             # vfio-sim's host firmware locks what it commits
             args.append('--lock=1')
         if case.topology.decoder and case.mode == 'guest':
             args.append('--bridge')
-        if case.backend == 'iommufd' and case.kernel != 'v5':
-            # Only v5 exports its memory, and no kernel pins it by address
+        if case.backend == 'iommufd' and case.kernel not in SINCE_V5:
+            # Others export no memory, and no kernel pins it by address
             args.append('--no-peer')
         append = (f'cxlguest.mode={case.mode} cxlguest.driver={case.driver} '
                   f'cxlguest.actions={case.actions} '

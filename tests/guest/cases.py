@@ -32,11 +32,11 @@ CHECK: List[Case] = [
 ] + [
     # Each other generation of the kernel's interface, on both machines
     Case('virt', 'guest', 'legacy', 'plain', kernel=kernel)
-    for kernel in ('v2', 'v3', 'v4', 'v5')
+    for kernel in ('v2', 'v3', 'v4', 'v6')
 ] + [
     Case('q35', 'firmware', 'iommufd', 'cxl', kernel=kernel, topology=where)
     for kernel, where in (('v2', SECOND_PORT), ('v3', SWITCH),
-                          ('v4', NESTED), ('v5', TYPE3))
+                          ('v4', NESTED), ('v6', TYPE3))
 ] + [
     Case('virt', 'firmware', 'legacy', 'cxl', kernel=kernel, topology=where)
     for kernel, where in (('v5', SECOND_PORT), ('v4', SWITCH),

@@ -20,7 +20,8 @@ SPACE_GATE = ('v4', 'v5')
 # Do the kernel's resets leave the memory's contents? What a reset is, and
 # that a guest cannot tell kernels apart otherwise: docs/vfio-sim.rst
 CLEARS: Dict[str, bool] = {
-    'v2': False, 'v2-reset': False, 'v3': False, 'v4': False, 'v5': True}
+    'v2': False, 'v2-reset': False, 'v3': False, 'v4': False, 'v5': True,
+    'v6': True}
 
 # The device is used as a whole once; after that what would notice a change
 BRIEF = 'token,peek,patterns,dma,signature'
@@ -242,9 +243,9 @@ def device_arguments(text: str) -> Dict[str, object]:
 
 
 def life_tests(long: bool) -> List[SessionTest]:
-    """On each machine; the long form on both kinds of kernel."""
+    """On each machine; the long form on all kinds of kernel."""
     if long:
         return [LifeTest(machine, kernel, LONG)
-                for kernel in ('v2-reset', 'v4', 'v5')
+                for kernel in ('v2-reset', 'v4', 'v5', 'v6')
                 for machine in ('q35', 'virt')]
-    return [LifeTest('q35', 'v2-reset', SHORT), LifeTest('virt', 'v5', SHORT)]
+    return [LifeTest('q35', 'v2-reset', SHORT), LifeTest('virt', 'v6', SHORT)]

@@ -23,6 +23,7 @@ from life import life_tests
 from listing import outline
 from machines import MACHINES
 from placement import NumaTest, SmmuTest
+from stock import GPUTest, StockDriverTest
 from tests import CaseTest, Test
 
 TOP = Path(__file__).resolve().parents[2]
@@ -242,6 +243,8 @@ def main() -> int:
         if not args.long:
             # What takes longest begins first
             chosen += [SmmuTest(), NumaTest('q35'), NumaTest('virt')]
+            chosen += [test(machine) for test in (StockDriverTest, GPUTest)
+                       for machine in ('q35', 'virt')]
             chosen += [CaseTest(case, args.regenerate) for case in CHECK]
     chosen = select(chosen, args)
     machines = sorted({one.machine for one in chosen})

@@ -3,7 +3,9 @@
  * A driver for the accelerator of vfio-sim. It lends user space the device's
  * memory as ordinary cached memory and counts MSI-X interrupts. With cxl=1 it
  * hands the device to the kernel's CXL core first, which then knows the memory
- * as a region, as a product's driver would do it.
+ * as a region, as a product's driver would do it. With conditions=1 it only
+ * tells which conditions of the kernel's own accelerator drivers are met, and
+ * lets the device go.
  *
  * /dev/cxl-accel-ADDRESS: read() gives a u32 count for each vector; poll() says
  * that one has changed since the file's last read; mmap() at an address
@@ -33,6 +35,10 @@
 static int cxl;
 module_param(cxl, int, 0444);
 MODULE_PARM_DESC(cxl, "attach the memory with the kernel's CXL core");
+
+static int conditions;
+module_param(conditions, int, 0444);
+MODULE_PARM_DESC(conditions, "tell what stock drivers would find");
 
 struct accel_vector {
 	struct accel *accel;
@@ -242,6 +248,26 @@ static int accel_attach(struct accel *accel)
 }
 #endif
 
+/* In the order in which a stock driver would look at them */
+static int accel_tell_conditions(struct accel *accel, int dvsec)
+{
+	struct pci_dev *pdev = accel->pdev;
+#ifdef HAVE_CXL_ACCEL
+	struct cxl_dev_state *cxlds = &accel->cxlds;
+	struct cxl_component_reg_map *map = &cxlds->reg_map.component_map;
+	int rc = accel_attach(accel);
+	bool regs = cxlds->reg_map.reg_type == CXL_REGLOC_RBI_COMPONENT;
+
+	dev_info(&pdev->dev,
+		 "conditions: pcie-is-cxl=%d dvsec=%d registers=%d hdm=%d ras=%d region=%d (%s)\n",
+		 pcie_is_cxl(pdev), !!dvsec, regs, regs && map->hdm_decoder.valid,
+		 regs && map->ras.valid, !rc, accel->state);
+#else
+	dev_info(&pdev->dev, "conditions: unsupported\n");
+#endif
+	return -ENODEV;
+}
+
 static void accel_free_vectors(void *data)
 {
 	pci_free_irq_vectors(data);
@@ -296,6 +322,8 @@ static int accel_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return -ENOMEM;
 	if (readl(accel->regs + VFIO_SIM_REG_ID) != VFIO_SIM_ID)
 		return dev_err_probe(&pdev->dev, -ENODEV, "wrong identity\n");
+	if (conditions)
+		return accel_tell_conditions(accel, dvsec);
 	rc = accel_setup_irqs(accel);
 	if (rc)
 		return rc;
