@@ -29,7 +29,7 @@ UNDEFINED = ROOT / 'tools/ubsan.supp'
 TARGETS = ['qemu-system-x86_64', 'tests/vfio-sim/libvfio-sim.so',
            'tests/vfio-sim/libvhost-log.so', 'tests/vfio-sim/vfio-sim']
 TESTS = ['qtest-x86_64/vfio-cxl*']
-MODES = ['v2-reset/legacy', 'v5/iommufd']
+MODES = ['v2-reset/legacy', 'v6/iommufd']
 OTHERS = ['acpi', 'windows']
 # A hundred starts of QEMU; check-fuzz has the same replies under sanitizers
 LONG = ['malformed']
@@ -69,7 +69,7 @@ def settings() -> dict:
 def arguments() -> List[str]:
     chosen = [word for path in MODES + OTHERS
               for word in ('-p', f'/x86_64/vfio-cxl/{path}')]
-    return chosen + [word for mode in MODES for name in LONG
+    return [*mesontest.ALL_KERNELS, *chosen] + [word for mode in MODES for name in LONG
                      for word in ('-s', f'/x86_64/vfio-cxl/{mode}/{name}')]
 
 

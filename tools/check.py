@@ -10,7 +10,7 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import build
 import mesontest
@@ -55,8 +55,9 @@ def check_tools(results: Path) -> None:
     tap.append(results, recorder.cases)
 
 
-def run_meson_tests(names: List[str], results: Path) -> None:
-    mesontest.run(QEMU / 'obj', names, RESULTS / results.stem,
+def run_meson_tests(names: List[str], results: Path,
+                    arguments: Sequence[str] = ()) -> None:
+    mesontest.run(QEMU / 'obj', names, RESULTS / results.stem, arguments,
                   keep=lambda cases: tap.append(results, cases))
 
 
@@ -68,7 +69,7 @@ def check_unit(results: Path) -> None:
 
 def check_qtest(results: Path) -> None:
     build.build()
-    run_meson_tests(QTEST, results)
+    run_meson_tests(QTEST, results, mesontest.ALL_KERNELS)
 
 
 def run_program(command: List[str], what: str) -> None:

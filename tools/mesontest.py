@@ -15,6 +15,8 @@ import tap
 from common import environment, jobs, say
 
 Cases = Dict[str, List[tap.Case]]
+# Without these a qtest of ours is content with one kernel
+ALL_KERNELS = ['-m', 'slow']
 
 
 def ended(entry: dict) -> bool:

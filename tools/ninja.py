@@ -30,10 +30,11 @@ class Flavour(NamedTuple):
 
 
 STANDARD = Flavour('aarch64-softmmu,x86_64-softmmu', (), FIRMWARE)
-# Lines in stack traces need -g1; the rest of the debug information takes time
+# Lines in stack traces need -g1. More of it, or of optimization, takes time to
+# compile and finds nothing more.
 SANITIZED = Flavour('x86_64-softmmu',
                     ('--enable-asan', '--enable-ubsan', '--disable-debug-info',
-                     '--extra-cflags=-g1'), ())
+                     '--extra-cflags=-g1 -O1'), ())
 
 
 def configure_arguments(flavour: Flavour) -> List[str]:

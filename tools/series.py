@@ -224,7 +224,8 @@ def failures(obj: Path, logs: Path, names: List[str]) -> str:
     results = mesontest.run(obj, wanted, logs)
     if any(name.startswith('tests/qtest/vfio-cxl') for name in names):
         results.update(mesontest.run(obj, QTESTS, logs / 'qtest',
-                                     ['-p', QTEST_PATH]))
+                                     [*mesontest.ALL_KERNELS, '-p',
+                                      QTEST_PATH]))
     return '\n'.join(f'{c.name}: {c.remark}' for cases in results.values()
                      for c in cases if c.result == 'not ok')
 

@@ -10,6 +10,8 @@
 
 /* A kernel whose reply still grows after so many calls never ends */
 #define VFIO_INFO_MAX_TRIES 8
+/* Bytes: no reply has ever come near, and memory is allocated for it */
+#define VFIO_INFO_MAX_SIZE (1024 * 1024)
 
 /**
  * vfio_info_next_cap() - Walk the capabilities of a reply

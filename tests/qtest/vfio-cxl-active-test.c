@@ -251,7 +251,7 @@ static void test_told_apart(gconstpointer data)
 }
 
 static const char *const late[] = { "v6", NULL };
-static const char *const alike[] = { "v5", "v6", NULL };
+static const char *const alike[] = { "v6", "v5", NULL };
 
 int main(int argc, char **argv)
 {

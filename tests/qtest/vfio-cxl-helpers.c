@@ -161,6 +161,17 @@ static uint64_t cfg_address(CXLMachine *m, unsigned bus, unsigned offset)
     return m->ecam + ((uint64_t)bus << 20) + offset;
 }
 
+uint32_t *read_dwords(CXLMachine *m, uint64_t at, size_t size)
+{
+    uint32_t *data = g_malloc(size);
+
+    qtest_memread(m->qts, at, data, size);
+    for (size_t i = 0; i < size / 4; i++) {
+        data[i] = le32_to_cpu(data[i]);
+    }
+    return data;
+}
+
 uint32_t cfg_read(CXLMachine *m, unsigned offset)
 {
     return qtest_readl(m->qts, cfg_address(m, DEVICE_BUS, offset));
@@ -537,10 +548,15 @@ const char *const vfio_cxl_kernels[] = {
 };
 const char *const vfio_cxl_kernels_v2[] = { "v2-reset", "v2", NULL };
 
+bool vfio_cxl_has(const char *const kernels[], unsigned n)
+{
+    return kernels[n] && (n == 0 || g_test_slow());
+}
+
 void vfio_cxl_add(const char *name, const char *const kernels[],
                   void (*test)(gconstpointer))
 {
-    for (int i = 0; kernels[i]; i++) {
+    for (int i = 0; vfio_cxl_has(kernels, i); i++) {
         for (int iommufd = 0; iommufd < 2; iommufd++) {
             VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
             g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",

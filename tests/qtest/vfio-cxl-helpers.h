@@ -135,6 +135,16 @@ char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
 /* Let the second port of the host bridge, at @addr, lead to a second device */
 void cxl_machine_enable_second(CXLMachine *m, unsigned addr);
 
+/**
+ * read_dwords() - Read a part of the guest's address space, not one by one
+ * @m: the machine
+ * @at: guest physical address
+ * @size: bytes
+ *
+ * Returns: memory to be freed
+ */
+uint32_t *read_dwords(CXLMachine *m, uint64_t at, size_t size);
+
 uint32_t cfg_read(CXLMachine *m, unsigned offset);
 uint16_t cfg_readw(CXLMachine *m, unsigned offset);
 void cfg_write(CXLMachine *m, unsigned offset, uint32_t value);
@@ -183,6 +193,15 @@ void vfio_cxl_add(const char *name, const char *const kernels[],
 
 bool mode_is_iommufd(gconstpointer mode);
 bool mode_is_kernel(gconstpointer mode, const char *prefix);
+
+/**
+ * vfio_cxl_has() - Is there to be a test for kernel @n of a list?
+ * @kernels: ends with NULL
+ * @n: counts from 0
+ *
+ * Returns: true for the first, and with "-m slow" for all
+ */
+bool vfio_cxl_has(const char *const kernels[], unsigned n);
 
 /**
  * mode_since_v5() - Is VFIO_DEVICE_RESET a CXL reset, and are there dma-bufs?

@@ -419,7 +419,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("maps-reset-fails", rereads, test_reset_fails);
     vfio_cxl_add("maps-scratch", vfio_cxl_kernels, test_scratch);
     vfio_cxl_add("no-dma", vfio_cxl_kernels, test_no_dma);
-    for (int i = 0; vfio_cxl_kernels[i]; i++) {
+    for (int i = 0; vfio_cxl_has(vfio_cxl_kernels, i); i++) {
         g_autofree char *path = g_strdup_printf("vfio-cxl/%s/iommufd/"
                                                 "by-address",
                                                 vfio_cxl_kernels[i]);

@@ -744,7 +744,7 @@ static void test_memory_space_left_on(gconstpointer data)
 static void add(const char *name, const char *const kernels[],
                 void (*test)(gconstpointer))
 {
-    for (int i = 0; kernels[i]; i++) {
+    for (int i = 0; vfio_cxl_has(kernels, i); i++) {
         VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
         g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
             kernels[i], i % 2 ? "iommufd" : "legacy", name);

@@ -176,14 +176,14 @@ static void add_cases(const Kernel *k, const Case *c)
     }
 }
 
-/* What has regions alone tells apart whether Memory Space matters to memory */
+/* v5 and v6 differ in whether memory can be read while Memory Space is off */
 static const Kernel *detect_newer(Device *d, unsigned mem)
 {
-    uint16_t command = cfg16(d, PCI_COMMAND), off = command & ~PCI_COMMAND_MEMORY;
+    uint16_t command = cfg16(d, PCI_COMMAND);
     uint32_t value;
     bool gate;
 
-    set_cfg(d, PCI_COMMAND, off, 2);
+    set_cfg(d, PCI_COMMAND, command & ~PCI_COMMAND_MEMORY, 2);
     gate = get(d, mem, 0, &value, 4) < 0;
     set_cfg(d, PCI_COMMAND, command, 2);
     return find_kernel(gate ? "v5" : "v6");
