@@ -63,8 +63,8 @@ typedef struct VFIOCXLRAS {
  * @refusal_told: the log has it that QEMU's own access was refused
  * @blocked: VFIO_CXL_IN_RESET etc.
  * @active_timer: asks whether the memory is active again
- * @active_deadline: when it should be, in ms of QEMU_CLOCK_REALTIME; 0 if it
- *                   is or if it was reported that it is not
+ * @active_deadline: when it should be, in ms of QEMU_CLOCK_REALTIME
+ * @inactive_told: it was reported that it is not
  * @dma_reported: it was said that the memory cannot be mapped for DMA
  * @viommu_listener: tells when the memory leaves the guest's map, or returns
  * @viommu_maps: the guest's mappings of it in virtual IOMMUs
@@ -105,6 +105,7 @@ struct VFIOCXL {
     unsigned blocked;
     QEMUTimer active_timer;
     int64_t active_deadline;
+    bool inactive_told;
     bool dma_reported;
     MemoryListener viommu_listener;
     QLIST_HEAD(, VFIOCXLMap) viommu_maps;
@@ -134,9 +135,13 @@ static inline const char *vfio_cxl_name(VFIOCXL *cxl)
 bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp);
 
 /**
- * vfio_cxl_await_memory() - Find out what depends on memory that is active
+ * vfio_cxl_await_memory() - Wait until the memory is active
  * @cxl: the device, with @info known
- * @errp: it is not, and a guest that runs cannot wait for it
+ * @errp: it does not become active in time, or QEMU cannot wait for it since
+ *        the guest runs
+ *
+ * Only then the kernels that describe a device alike can be told apart, see
+ * vfio_cxl_uapi_distinguish().
  */
 bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp);
 
@@ -209,7 +214,7 @@ void vfio_cxl_follow_power(VFIOCXL *cxl);
 void vfio_cxl_check_host(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_memory_exit() - Ask no more whether the memory is active
+ * vfio_cxl_memory_exit() - Stop asking whether the memory is active
  * @cxl: the device
  */
 void vfio_cxl_memory_exit(VFIOCXL *cxl);

@@ -202,38 +202,47 @@ void vfio_cxl_follow_power(VFIOCXL *cxl)
  * The memory takes its time to become active. Nothing waits for that: the
  * guest finds Memory_Active clear until the memory is in its map.
  */
-static void check_active(VFIOCXL *cxl)
+static void vfio_cxl_check_active(VFIOCXL *cxl)
 {
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    bool active = vfio_cxl_memory_active(&cxl->vdev->vbasedev, &cxl->info);
     int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-    bool active = vfio_cxl_memory_active(vbasedev, &cxl->info);
 
     if (active) {
         cxl->blocked &= ~VFIO_CXL_NOT_ACTIVE;
-        cxl->active_deadline = 0;
+        cxl->inactive_told = false;
     } else {
-        if (!(cxl->blocked & VFIO_CXL_NOT_ACTIVE)) {
-            cxl->active_deadline =
-                now + 1000 * vfio_cxl_memory_active_timeout(vbasedev);
-        } else if (cxl->active_deadline && now > cxl->active_deadline) {
+        cxl->blocked |= VFIO_CXL_NOT_ACTIVE;
+        if (now > cxl->active_deadline && !cxl->inactive_told) {
             warn_report(VFIO_MSG_PREFIX "device memory is not active although "
                         "Memory_Active_Timeout is over",
                         vfio_cxl_name(cxl));
-            cxl->active_deadline = 0;
+            cxl->inactive_told = true;
         }
-        cxl->blocked |= VFIO_CXL_NOT_ACTIVE;
         timer_mod(&cxl->active_timer, now + ACTIVE_POLL_MS);
     }
     vfio_cxl_dvsec_set_active(cxl->vdev, &cxl->dvsecs, active);
     trace_vfio_cxl_active(vfio_cxl_name(cxl), active);
 }
 
+static void vfio_cxl_start_active(VFIOCXL *cxl)
+{
+    unsigned timeout =
+        vfio_cxl_memory_active_timeout(&cxl->vdev->vbasedev);
+
+    cxl->active_deadline = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                           timeout * 1000;
+    vfio_cxl_check_active(cxl);
+}
+
 static void vfio_cxl_active_poll(void *opaque)
 {
     VFIOCXL *cxl = opaque;
 
-    check_active(cxl);
-    vfio_cxl_update(cxl);
+    /* In low power it cannot be active; the return to D0 starts anew */
+    if (vfio_cxl_config_allows(cxl)) {
+        vfio_cxl_check_active(cxl);
+        vfio_cxl_update(cxl);
+    }
 }
 
 bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp)
@@ -244,7 +253,7 @@ bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp)
     if (!DEVICE(cxl->vdev)->hotplugged) {
         deadline += vfio_cxl_memory_active_timeout(vbasedev) * G_USEC_PER_SEC;
     }
-    while (!vfio_cxl_uapi_tell(vbasedev, &cxl->info)) {
+    while (!vfio_cxl_uapi_distinguish(vbasedev, &cxl->info)) {
         if (g_get_monotonic_time() >= deadline) {
             error_setg(errp, "its memory is not active yet: try again later");
             return false;
@@ -272,7 +281,7 @@ void vfio_cxl_check_host(VFIOCXL *cxl)
     if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
         cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;
         if (cxl->info.kernel->memory_returns_late) {
-            check_active(cxl);
+            vfio_cxl_start_active(cxl);
         }
         return;
     }

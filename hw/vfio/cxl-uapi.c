@@ -817,7 +817,7 @@ static bool vfio_cxl_memory_stays(VFIODevice *vbasedev,
     return stays;
 }
 
-bool vfio_cxl_uapi_tell(VFIODevice *vbasedev, VFIOCXLInfo *info)
+bool vfio_cxl_uapi_distinguish(VFIODevice *vbasedev, VFIOCXLInfo *info)
 {
     uint16_t command;
     bool active;

@@ -106,7 +106,7 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
                         Error **errp);
 
 /**
- * vfio_cxl_uapi_tell() - Tell kernels apart that describe a device alike
+ * vfio_cxl_uapi_distinguish() - Tell kernels apart that describe it alike
  * @vbasedev: the device
  * @info: its description, of which @kernel may change
  *
@@ -116,7 +116,7 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
  *
  * Returns: false if the memory is not active yet, so that it cannot be told
  */
-bool vfio_cxl_uapi_tell(VFIODevice *vbasedev, VFIOCXLInfo *info);
+bool vfio_cxl_uapi_distinguish(VFIODevice *vbasedev, VFIOCXLInfo *info);
 
 /**
  * vfio_cxl_memory_active() - Is the memory there, if decoder 0 is committed?

@@ -179,7 +179,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         g_assert(!err);
         g_assert(!expect || !strcmp(expect, info.kernel->name));
         check(&info);
-        vfio_cxl_uapi_tell(&device, &info);
+        vfio_cxl_uapi_distinguish(&device, &info);
         vfio_cxl_memory_active_timeout(&device);
         vfio_cxl_read_committed(&device, &info, NULL);
         vfio_cxl_write_view(&device, &info, 0x100000000, true);
