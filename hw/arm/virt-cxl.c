@@ -13,13 +13,13 @@
 #include "hw/cxl/cxl_window.h"
 #include "hw/mem/memory-device.h"
 
-static bool overlap(const MemMapEntry *a, const MemMapEntry *b)
+static bool virt_cxl_overlap(const MemMapEntry *a, const MemMapEntry *b)
 {
     return ranges_overlap(a->base, a->size, b->base, b->size);
 }
 
 /* The end of what stands below windows in an address space large enough */
-static hwaddr wanted_end(VirtMachineState *vms, int pa_bits)
+static hwaddr virt_cxl_wanted_end(VirtMachineState *vms, int pa_bits)
 {
     hwaddr end = vms->highest_gpa + 1;
 
@@ -47,12 +47,12 @@ bool virt_cxl_check_windows(VirtMachineState *vms, int pa_bits, Error **errp)
     error_setg(errp, "Addressing limited to %d bits, but with CXL fixed memory "
                "windows (cxl-fmw) of %s the memory map needs %d bits: use %s "
                "or smaller windows", pa_bits, text,
-               64 - clz64(wanted_end(vms, pa_bits) + size - 1),
+               64 - clz64(virt_cxl_wanted_end(vms, pa_bits) + size - 1),
                vms->highmem ? "a CPU that has them" : "highmem=on");
     return false;
 }
 
-static bool check_host_registers(VirtMachineState *vms, Error **errp)
+static bool virt_cxl_check_host_registers(VirtMachineState *vms, Error **errp)
 {
     const MemMapEntry *map = vms->memmap;
     const MemMapEntry *regs = &map[VIRT_CXL_HOST];
@@ -67,8 +67,10 @@ static bool check_host_registers(VirtMachineState *vms, Error **errp)
                    vms->highmem ? "a CPU with more" : "highmem=on");
         return false;
     }
-    if ((vms->highmem_ecam && overlap(regs, &map[VIRT_HIGH_PCIE_ECAM])) ||
-        (vms->highmem_mmio && overlap(regs, &map[VIRT_HIGH_PCIE_MMIO])) ||
+    if ((vms->highmem_ecam &&
+         virt_cxl_overlap(regs, &map[VIRT_HIGH_PCIE_ECAM])) ||
+        (vms->highmem_mmio &&
+         virt_cxl_overlap(regs, &map[VIRT_HIGH_PCIE_MMIO])) ||
         cxl_windows_overlap(regs->base, regs->size)) {
         error_setg(errp, "The registers of CXL host bridges clash with PCIe "
                    "or a CXL fixed memory window at 0x%" HWADDR_PRIx ": use "
@@ -79,7 +81,7 @@ static bool check_host_registers(VirtMachineState *vms, Error **errp)
 }
 
 /* RAM could reach to where the high regions begin, but rarely does */
-static hwaddr above_ram(VirtMachineState *vms)
+static hwaddr virt_cxl_above_ram(VirtMachineState *vms)
 {
     MachineState *ms = MACHINE(vms);
 
@@ -90,12 +92,13 @@ static hwaddr above_ram(VirtMachineState *vms)
     return vms->memmap[VIRT_MEM].base + ms->ram_size;
 }
 
-static bool has_room(hwaddr base, hwaddr limit, uint64_t size)
+static bool virt_cxl_has_room(hwaddr base, hwaddr limit, uint64_t size)
 {
     return base <= limit && size <= limit - base;
 }
 
-static bool make_windows(VirtMachineState *vms, uint64_t size, Error **errp)
+static bool virt_cxl_make_windows(VirtMachineState *vms, uint64_t size,
+                                  Error **errp)
 {
     const MemMapEntry *regs = &vms->memmap[VIRT_CXL_HOST];
     hwaddr limit = BIT_ULL(vms->pa_bits);
@@ -103,11 +106,11 @@ static bool make_windows(VirtMachineState *vms, uint64_t size, Error **errp)
                            GiB);
     g_autofree char *option = NULL, *text = NULL;
 
-    if (!has_room(base, limit, size)) {
-        base = ROUND_UP(above_ram(vms), GiB);
+    if (!virt_cxl_has_room(base, limit, size)) {
+        base = ROUND_UP(virt_cxl_above_ram(vms), GiB);
         limit = MIN(limit, vms->memmap[VIRT_LOWMEMMAP_LAST].base);
     }
-    if (has_room(base, limit, size)) {
+    if (virt_cxl_has_room(base, limit, size)) {
         cxl_auto_windows_make(base);
         return true;
     }
@@ -124,6 +127,6 @@ bool virt_cxl_complete(VirtMachineState *vms, Error **errp)
 {
     uint64_t size = cxl_auto_windows_size();
 
-    return check_host_registers(vms, errp) &&
-           (!size || make_windows(vms, size, errp));
+    return virt_cxl_check_host_registers(vms, errp) &&
+           (!size || virt_cxl_make_windows(vms, size, errp));
 }

@@ -36,7 +36,7 @@ struct CXLFirmware {
     bool in_reset;
 };
 
-static CXLFirmware *find_firmware(void)
+static CXLFirmware *cxl_firmware_find(void)
 {
     Object *obj = object_resolve_path_component(qdev_get_machine(),
                                                 TYPE_CXL_FIRMWARE);
@@ -44,19 +44,20 @@ static CXLFirmware *find_firmware(void)
     return obj ? CXL_FIRMWARE(obj) : NULL;
 }
 
-static const char *host_bridge_name(PXBCXLDev *hb)
+static const char *cxl_firmware_host_bridge_name(PXBCXLDev *hb)
 {
     return DEVICE(hb)->id ?: "(no id)";
 }
 
-static const char *device_name(PCIDevice *pdev)
+static const char *cxl_firmware_device_name(PCIDevice *pdev)
 {
     return DEVICE(pdev)->id ?: pdev->name;
 }
 
 /* First address in @fw, a multiple of @align, with @size bytes not @taken */
-static bool find_in_window(CXLFixedWindow *fw, uint64_t size, uint64_t align,
-                           GArray *taken, uint64_t *base)
+static bool cxl_firmware_find_in_window(CXLFixedWindow *fw, uint64_t size,
+                                        uint64_t align, GArray *taken,
+                                        uint64_t *base)
 {
     uint64_t at = ROUND_UP(fw->base, align);
     bool moved;
@@ -86,8 +87,9 @@ static bool find_in_window(CXLFixedWindow *fw, uint64_t size, uint64_t align,
 static const uint64_t aligns[] = { 1 * GiB, CXL_HDM_ALIGN };
 
 /* Lowest place in a window, with the best of @aligns from @first on */
-static bool find_place(CXLEndpoint *ep, GArray *taken, unsigned first,
-                       uint64_t *base, Error **errp)
+static bool cxl_firmware_find_place(CXLEndpoint *ep, GArray *taken,
+                                    unsigned first, uint64_t *base,
+                                    Error **errp)
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
@@ -100,17 +102,20 @@ static bool find_place(CXLEndpoint *ep, GArray *taken, unsigned first,
     for (unsigned i = first; i < ARRAY_SIZE(aligns); i++) {
         for (GSList *l = windows; l; l = l->next) {
             if (cxl_window_serves(l->data, hb) &&
-                find_in_window(l->data, size, aligns[i], taken, base)) {
+                cxl_firmware_find_in_window(l->data, size, aligns[i], taken,
+                                            base)) {
                 return true;
             }
         }
     }
     option = cxl_window_option(hb, size);
-    error_setg(errp, "%s: no CXL fixed memory window that targets host bridge "
+    error_setg(errp,
+               "%s: no CXL fixed memory window that targets host bridge "
                "'%s' alone has room for %s of device memory: add one with "
                "%s, or switch CXL off for the device with x-cxl=off (all "
                "windows stand in one -M option)",
-               device_name(pdev), host_bridge_name(hb), need, option);
+               cxl_firmware_device_name(pdev),
+               cxl_firmware_host_bridge_name(hb), need, option);
     return false;
 }
 
@@ -129,7 +134,7 @@ typedef struct Plan {
     GArray *ranges;
 } Plan;
 
-static Plan *plan_new(PXBCXLDev *hb)
+static Plan *cxl_firmware_plan_new(PXBCXLDev *hb)
 {
     Plan *plan = g_new(Plan, 1);
 
@@ -139,7 +144,7 @@ static Plan *plan_new(PXBCXLDev *hb)
     return plan;
 }
 
-static void plan_free(Plan *plan)
+static void cxl_firmware_plan_free(Plan *plan)
 {
     g_ptr_array_unref(plan->endpoints);
     g_array_unref(plan->ranges);
@@ -151,7 +156,8 @@ typedef struct AddPort {
     const CXLHDMRange *range;
 } AddPort;
 
-static bool add_port(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+static bool cxl_firmware_add_port(uint32_t *cache_mem, PCIDevice *port,
+                                  void *opaque)
 {
     AddPort *add = opaque;
     PortRange entry = {
@@ -165,7 +171,7 @@ static bool add_port(uint32_t *cache_mem, PCIDevice *port, void *opaque)
     return true;
 }
 
-static gint compare_port_ranges(gconstpointer a, gconstpointer b)
+static gint cxl_firmware_compare_port_ranges(gconstpointer a, gconstpointer b)
 {
     const PortRange *ra = a, *rb = b;
 
@@ -180,7 +186,7 @@ static gint compare_port_ranges(gconstpointer a, gconstpointer b)
  * order for each: one for each run of neighbouring ranges behind the same
  * port.
  */
-static GArray *plan_decoders(Plan *plan)
+static GArray *cxl_firmware_plan_decoders(Plan *plan)
 {
     GArray *all = g_array_new(false, false, sizeof(PortRange));
     AddPort add = { .decoders = all };
@@ -191,9 +197,9 @@ static GArray *plan_decoders(Plan *plan)
 
         add.range = &g_array_index(plan->ranges, CXLHDMRange, i);
         cxl_route_foreach_decoder(CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep),
-                                  plan->hb, add_port, &add);
+                                  plan->hb, cxl_firmware_add_port, &add);
     }
-    g_array_sort(all, compare_port_ranges);
+    g_array_sort(all, cxl_firmware_compare_port_ranges);
     for (unsigned i = 1; i < all->len; i++) {
         PortRange *run = &g_array_index(all, PortRange, last);
         PortRange *entry = &g_array_index(all, PortRange, i);
@@ -212,10 +218,11 @@ static GArray *plan_decoders(Plan *plan)
 }
 
 /* Call @func, if any, for each decoder of a plan; false if one has too few */
-static bool plan_foreach(Plan *plan, void (*func)(PortRange *, unsigned n),
-                         Error **errp)
+static bool cxl_firmware_plan_foreach(Plan *plan,
+                                      void (*func)(PortRange *, unsigned n),
+                                      Error **errp)
 {
-    g_autoptr(GArray) decoders = plan_decoders(plan);
+    g_autoptr(GArray) decoders = cxl_firmware_plan_decoders(plan);
     unsigned n = 0;
 
     for (unsigned i = 0; i < decoders->len; i++) {
@@ -223,10 +230,12 @@ static bool plan_foreach(Plan *plan, void (*func)(PortRange *, unsigned n),
 
         n = i && entry->cache_mem == entry[-1].cache_mem ? n + 1 : 0;
         if (n == CXL_HDM_DECODER_COUNT) {
-            error_setg(errp, "%s: firmware needs more than the %d HDM "
+            error_setg(errp,
+                       "%s: firmware needs more than the %d HDM "
                        "decoders above it: use another pxb-cxl, or leave "
                        "devices to the guest with x-cxl-commit=guest",
-                       device_name(entry->port), CXL_HDM_DECODER_COUNT);
+                       cxl_firmware_device_name(entry->port),
+                       CXL_HDM_DECODER_COUNT);
             return false;
         }
         if (func) {
@@ -237,18 +246,19 @@ static bool plan_foreach(Plan *plan, void (*func)(PortRange *, unsigned n),
 }
 
 /* Place @ep, if there is room and if its ports have decoders enough */
-static bool plan_add(Plan *plan, CXLEndpoint *ep, unsigned align, Error **errp)
+static bool cxl_firmware_plan_add(Plan *plan, CXLEndpoint *ep, unsigned align,
+                                  Error **errp)
 {
     CXLHDMRange range = {
         .size = CXL_ENDPOINT_GET_CLASS(ep)->memory_size(ep),
     };
 
-    if (!find_place(ep, plan->ranges, align, &range.base, errp)) {
+    if (!cxl_firmware_find_place(ep, plan->ranges, align, &range.base, errp)) {
         return false;
     }
     g_ptr_array_add(plan->endpoints, ep);
     g_array_append_val(plan->ranges, range);
-    if (!plan_foreach(plan, NULL, errp)) {
+    if (!cxl_firmware_plan_foreach(plan, NULL, errp)) {
         g_ptr_array_set_size(plan->endpoints, plan->endpoints->len - 1);
         g_array_set_size(plan->ranges, plan->ranges->len - 1);
         return false;
@@ -261,25 +271,26 @@ static bool plan_add(Plan *plan, CXLEndpoint *ep, unsigned align, Error **errp)
  * not keep the next from its place; @errp is then set, and the plan is the
  * best there is.
  */
-static Plan *plan_host_bridge(GSList *endpoints, PXBCXLDev *hb, Error **errp)
+static Plan *cxl_firmware_plan_host_bridge(GSList *endpoints, PXBCXLDev *hb,
+                                           Error **errp)
 {
     Error *first = NULL;
     Plan *plan = NULL;
 
     for (unsigned i = 0; i < ARRAY_SIZE(aligns) && (!plan || first); i++) {
         if (plan) {
-            plan_free(plan);
+            cxl_firmware_plan_free(plan);
             error_free(first);
             first = NULL;
         }
-        plan = plan_new(hb);
+        plan = cxl_firmware_plan_new(hb);
         for (GSList *l = endpoints; l; l = l->next) {
             CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
             Error *err = NULL;
 
             if (epc->firmware_commits(l->data) &&
                 cxl_route_host_bridge(epc->pci_device(l->data)) == hb) {
-                plan_add(plan, l->data, i, &err);
+                cxl_firmware_plan_add(plan, l->data, i, &err);
                 error_propagate(&first, err);
             }
         }
@@ -288,7 +299,7 @@ static Plan *plan_host_bridge(GSList *endpoints, PXBCXLDev *hb, Error **errp)
     return plan;
 }
 
-static void program_port(PortRange *entry, unsigned n)
+static void cxl_firmware_program_port(PortRange *entry, unsigned n)
 {
     const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
                          R_CXL_HDM_DECODER0_BASE_LO;
@@ -306,11 +317,11 @@ static void program_port(PortRange *entry, unsigned n)
     trace_cxl_firmware_port(entry->port->name, n, entry->base, entry->size);
 }
 
-static void commit_plan(Plan *plan, Error **errp)
+static void cxl_firmware_commit_plan(Plan *plan, Error **errp)
 {
     Error *first = NULL;
 
-    plan_foreach(plan, program_port, &error_abort);
+    cxl_firmware_plan_foreach(plan, cxl_firmware_program_port, &error_abort);
     for (unsigned i = 0; i < plan->endpoints->len; i++) {
         CXLEndpoint *ep = g_ptr_array_index(plan->endpoints, i);
         CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
@@ -329,7 +340,7 @@ static void commit_plan(Plan *plan, Error **errp)
  * Plan host bridge by host bridge: they share no window, so that a device
  * behind one never moves those behind another.
  */
-static bool place_all(bool commit, Error **errp)
+static bool cxl_firmware_place_all(bool commit, Error **errp)
 {
     g_autoptr(GSList) endpoints = cxl_endpoints();
     PXBCXLDev *last = NULL;
@@ -345,20 +356,21 @@ static bool place_all(bool commit, Error **errp)
             continue;
         }
         last = hb;
-        plan = plan_host_bridge(l, hb, &err);
+        plan = cxl_firmware_plan_host_bridge(l, hb, &err);
         error_propagate(&first, err);
         if (commit) {
             err = NULL;
-            commit_plan(plan, &err);
+            cxl_firmware_commit_plan(plan, &err);
             error_propagate(&first, err);
         }
-        plan_free(plan);
+        cxl_firmware_plan_free(plan);
     }
     error_propagate(errp, first);
     return !first;
 }
 
-static bool has_own_number(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+static bool cxl_firmware_has_own_number(uint32_t *cache_mem, PCIDevice *port,
+                                        void *opaque)
 {
     PCIBus *bus = pci_get_bus(port);
     Error **errp = opaque;
@@ -369,11 +381,13 @@ static bool has_own_number(uint32_t *cache_mem, PCIDevice *port, void *opaque)
         if (other && other != port &&
             object_dynamic_cast(OBJECT(other), TYPE_PCIE_PORT) &&
             PCIE_PORT(other)->port == PCIE_PORT(port)->port) {
-            error_setg(errp, "%s: '%s' has the same port number %u, so that "
+            error_setg(errp,
+                       "%s: '%s' has the same port number %u, so that "
                        "decoders cannot tell them apart: give each %s of a "
                        "host bridge or switch its own port=",
-                       device_name(port), device_name(other),
-                       PCIE_PORT(port)->port, port->name);
+                       cxl_firmware_device_name(port),
+                       cxl_firmware_device_name(other), PCIE_PORT(port)->port,
+                       port->name);
             return false;
         }
     }
@@ -381,31 +395,33 @@ static bool has_own_number(uint32_t *cache_mem, PCIDevice *port, void *opaque)
 }
 
 /* Can CXL.mem reach it, whatever the decoders say? */
-static bool check_path(CXLEndpoint *ep, Error **errp)
+static bool cxl_firmware_check_path(CXLEndpoint *ep, Error **errp)
 {
     PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
     PCIDevice *first = pci_get_bus(pdev)->devices[0];
 
     if (first && object_dynamic_cast(OBJECT(first), TYPE_CXL_TYPE3)) {
-        error_setg(errp, "%s: its port leads to the emulated memory of '%s': "
+        error_setg(errp,
+                   "%s: its port leads to the emulated memory of '%s': "
                    "give each a port of its own with bus=",
-                   device_name(pdev), device_name(first));
+                   cxl_firmware_device_name(pdev),
+                   cxl_firmware_device_name(first));
         return false;
     }
     return cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
-                                     has_own_number, errp);
+                                     cxl_firmware_has_own_number, errp);
 }
 
 /* Is there a window at all that is large enough? */
-static bool check_window(CXLEndpoint *ep, Error **errp)
+static bool cxl_firmware_check_window(CXLEndpoint *ep, Error **errp)
 {
     g_autoptr(GArray) none = g_array_new(false, false, sizeof(CXLHDMRange));
     uint64_t base;
 
-    return find_place(ep, none, 0, &base, errp);
+    return cxl_firmware_find_place(ep, none, 0, &base, errp);
 }
 
-static int count_host_bridge(Object *obj, void *opaque)
+static int cxl_firmware_count_host_bridge(Object *obj, void *opaque)
 {
     unsigned *count = opaque;
 
@@ -417,7 +433,7 @@ static int count_host_bridge(Object *obj, void *opaque)
  * One host bridge more than there is room for is accepted, out of reach of
  * the guest. Machines without passthrough keep that.
  */
-static bool check_host_bridges(PXBCXLDev *hb, Error **errp)
+static bool cxl_firmware_check_host_bridges(PXBCXLDev *hb, Error **errp)
 {
     CXLComponentState *cstate =
         cxl_get_hb_cstate(PCI_HOST_BRIDGE(hb->cxl_host_bridge));
@@ -428,13 +444,13 @@ static bool check_host_bridges(PXBCXLDev *hb, Error **errp)
         return true;
     }
     room = memory_region_size(mr->container) / memory_region_size(mr);
-    object_child_foreach_recursive(qdev_get_machine(), count_host_bridge,
-                                   &count);
+    object_child_foreach_recursive(qdev_get_machine(),
+                                   cxl_firmware_count_host_bridge, &count);
     if (count > room) {
         error_setg(errp, "the machine has room for the registers of %u "
                    "pxb-cxl, and not for %u: add root ports to one of them "
                    "instead, with -device cxl-rp,bus=%s,port=N", room, count,
-                   host_bridge_name(hb));
+                   cxl_firmware_host_bridge_name(hb));
         return false;
     }
     return true;
@@ -447,22 +463,25 @@ bool cxl_firmware_check(Error **errp)
     for (GSList *l = endpoints; l; l = l->next) {
         PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(l->data)->pci_device(l->data);
 
-        if (!check_host_bridges(cxl_route_host_bridge(pdev), errp) ||
-            !check_path(l->data, errp) || !check_window(l->data, errp)) {
+        if (!cxl_firmware_check_host_bridges(cxl_route_host_bridge(pdev),
+                                             errp) ||
+            !cxl_firmware_check_path(l->data, errp) ||
+            !cxl_firmware_check_window(l->data, errp)) {
             return false;
         }
     }
-    return place_all(false, errp);
+    return cxl_firmware_place_all(false, errp);
 }
 
 bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp)
 {
     ERRP_GUARD();
 
-    if (!check_path(ep, errp) || !check_window(ep, errp)) {
+    if (!cxl_firmware_check_path(ep, errp) ||
+        !cxl_firmware_check_window(ep, errp)) {
         return false;
     }
-    if (!place_all(false, errp)) {
+    if (!cxl_firmware_place_all(false, errp)) {
         error_prepend(errp, "the next system reset would find no place for "
                       "all: ");
         return false;
@@ -470,7 +489,8 @@ bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp)
     return true;
 }
 
-static bool no_decoder(uint32_t *cache_mem, PCIDevice *port, void *opaque)
+static bool cxl_firmware_no_decoder(uint32_t *cache_mem, PCIDevice *port,
+                                    void *opaque)
 {
     return false;
 }
@@ -484,9 +504,9 @@ void cxl_firmware_plug(CXLEndpoint *ep)
     Error *err = NULL;
     uint64_t base;
 
-    if (!epc->firmware_commits(ep) || find_firmware()->in_reset ||
+    if (!epc->firmware_commits(ep) || cxl_firmware_find()->in_reset ||
         !cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
-                                   no_decoder, NULL)) {
+                                   cxl_firmware_no_decoder, NULL)) {
         return;
     }
     for (GSList *l = endpoints; l; l = l->next) {
@@ -499,7 +519,7 @@ void cxl_firmware_plug(CXLEndpoint *ep)
             }
         }
     }
-    if (!find_place(ep, taken, 0, &base, NULL)) {
+    if (!cxl_firmware_find_place(ep, taken, 0, &base, NULL)) {
         return;
     }
     trace_cxl_firmware_place(pdev->name, base, epc->memory_size(ep));
@@ -519,7 +539,7 @@ static void cxl_firmware_reset_exit(Object *obj, ResetType type)
 
     /* cxl_firmware_check() found it possible; a device may have failed since */
     memory_region_transaction_begin();
-    if (!place_all(true, &err)) {
+    if (!cxl_firmware_place_all(true, &err)) {
         error_report_err(err);
     }
     memory_region_transaction_commit();
@@ -535,7 +555,7 @@ void cxl_firmware_init(void)
 {
     Object *firmware;
 
-    if (find_firmware()) {
+    if (cxl_firmware_find()) {
         return;
     }
     firmware = object_new(TYPE_CXL_FIRMWARE);
@@ -546,7 +566,7 @@ void cxl_firmware_init(void)
 
 void cxl_firmware_exit(void)
 {
-    CXLFirmware *firmware = find_firmware();
+    CXLFirmware *firmware = cxl_firmware_find();
     g_autoptr(GSList) endpoints = cxl_endpoints();
 
     if (firmware && !endpoints) {

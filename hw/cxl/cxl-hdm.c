@@ -27,30 +27,31 @@
     (CTRL_CONFIG | CTRL_FIELD(LOCK_ON_COMMIT) | CTRL_FIELD(COMMIT))
 #define LOW_MASK R_CXL_HDM_DECODER0_BASE_LO_L_MASK
 
-static bool is_committed(const CXLHDMDecoder *d)
+static bool cxl_hdm_decoder_is_committed(const CXLHDMDecoder *d)
 {
     return d->ctrl & CTRL_FIELD(COMMITTED);
 }
 
 /* CXL r3.1 Section 8.2.4.20.13: Lock On Commit acts while committed */
-static bool is_locked(const CXLHDMDecoder *d)
+static bool cxl_hdm_decoder_is_locked(const CXLHDMDecoder *d)
 {
-    return is_committed(d) && (d->ctrl & CTRL_FIELD(LOCK_ON_COMMIT));
+    return cxl_hdm_decoder_is_committed(d) &&
+           (d->ctrl & CTRL_FIELD(LOCK_ON_COMMIT));
 }
 
-static uint64_t pair(uint32_t lo, uint32_t hi)
+static uint64_t cxl_hdm_pair(uint32_t lo, uint32_t hi)
 {
     return lo | ((uint64_t)hi << 32);
 }
 
-static uint64_t decoder_base(const CXLHDMDecoder *d)
+static uint64_t cxl_hdm_decoder_base(const CXLHDMDecoder *d)
 {
-    return pair(d->base_lo, d->base_hi);
+    return cxl_hdm_pair(d->base_lo, d->base_hi);
 }
 
-static uint64_t decoder_size(const CXLHDMDecoder *d)
+static uint64_t cxl_hdm_decoder_size(const CXLHDMDecoder *d)
 {
-    return pair(d->size_lo, d->size_hi);
+    return cxl_hdm_pair(d->size_lo, d->size_hi);
 }
 
 void cxl_hdm_init(CXLHDM *hdm, unsigned count, uint32_t capability,
@@ -80,7 +81,7 @@ void cxl_hdm_reset(CXLHDM *hdm)
     bool was_committed = false;
 
     for (unsigned n = 0; n < hdm->count; n++) {
-        was_committed |= is_committed(&hdm->decoder[n]);
+        was_committed |= cxl_hdm_decoder_is_committed(&hdm->decoder[n]);
         hdm->decoder[n] = (CXLHDMDecoder) { .ctrl = hdm->reset_type };
     }
     hdm->global_control = 0;
@@ -93,12 +94,12 @@ bool cxl_hdm_is_committed(const CXLHDM *hdm, unsigned n, CXLHDMRange *range)
 {
     const CXLHDMDecoder *d = &hdm->decoder[n];
 
-    if (n >= hdm->count || !is_committed(d)) {
+    if (n >= hdm->count || !cxl_hdm_decoder_is_committed(d)) {
         return false;
     }
     if (range) {
-        range->base = decoder_base(d);
-        range->size = decoder_size(d);
+        range->base = cxl_hdm_decoder_base(d);
+        range->size = cxl_hdm_decoder_size(d);
         range->dpa = d->dpa;
     }
     return true;
@@ -106,7 +107,7 @@ bool cxl_hdm_is_committed(const CXLHDM *hdm, unsigned n, CXLHDMRange *range)
 
 bool cxl_hdm_is_locked(const CXLHDM *hdm, unsigned n)
 {
-    return n < hdm->count && is_locked(&hdm->decoder[n]);
+    return n < hdm->count && cxl_hdm_decoder_is_locked(&hdm->decoder[n]);
 }
 
 bool cxl_hdm_get(const CXLHDM *hdm, unsigned n, CXLHDMRange *range)
@@ -122,15 +123,15 @@ bool cxl_hdm_get(const CXLHDM *hdm, unsigned n, CXLHDMRange *range)
  * CXL r3.1 Section 8.2.4.20.12: the rules that the block can check. Sets
  * @range to what decoder @n would map.
  */
-static bool check_rules(const CXLHDM *hdm, unsigned n, CXLHDMRange *range,
-                        Error **errp)
+static bool cxl_hdm_check_rules(const CXLHDM *hdm, unsigned n,
+                                CXLHDMRange *range, Error **errp)
 {
     const CXLHDMDecoder *d = &hdm->decoder[n];
-    uint64_t skip = pair(d->skip_lo, d->skip_hi);
+    uint64_t skip = cxl_hdm_pair(d->skip_lo, d->skip_hi);
     CXLHDMRange below = { };
 
-    range->base = decoder_base(d);
-    range->size = decoder_size(d);
+    range->base = cxl_hdm_decoder_base(d);
+    range->size = cxl_hdm_decoder_size(d);
     if (range->size == 0) {
         error_setg(errp, "its size is 0");
         return false;
@@ -175,12 +176,12 @@ static bool check_rules(const CXLHDM *hdm, unsigned n, CXLHDMRange *range,
     return true;
 }
 
-static bool try_commit(CXLHDM *hdm, unsigned n, Error **errp)
+static bool cxl_hdm_try_commit(CXLHDM *hdm, unsigned n, Error **errp)
 {
     CXLHDMDecoder *d = &hdm->decoder[n];
     CXLHDMRange range;
 
-    if (!check_rules(hdm, n, &range, errp) ||
+    if (!cxl_hdm_check_rules(hdm, n, &range, errp) ||
         !hdm->ops->check(hdm->opaque, n, &range, errp)) {
         return false;
     }
@@ -192,16 +193,16 @@ static bool try_commit(CXLHDM *hdm, unsigned n, Error **errp)
 }
 
 /* CXL r3.1 Section 8.2.4.20.7 */
-static void write_ctrl(CXLHDM *hdm, unsigned n, uint32_t value)
+static void cxl_hdm_write_ctrl(CXLHDM *hdm, unsigned n, uint32_t value)
 {
     CXLHDMDecoder *d = &hdm->decoder[n];
     Error *err = NULL;
 
-    if (is_locked(d)) {
+    if (cxl_hdm_decoder_is_locked(d)) {
         return;
     }
 
-    if (is_committed(d)) {
+    if (cxl_hdm_decoder_is_committed(d)) {
         if (value & CTRL_FIELD(COMMIT)) {
             /* A committed decoder keeps its configuration, but can be locked */
             if (value & CTRL_FIELD(LOCK_ON_COMMIT)) {
@@ -220,19 +221,19 @@ static void write_ctrl(CXLHDM *hdm, unsigned n, uint32_t value)
     if (!(value & CTRL_FIELD(COMMIT))) {
         return;
     }
-    if (try_commit(hdm, n, &err)) {
+    if (cxl_hdm_try_commit(hdm, n, &err)) {
         hdm->ops->update(hdm->opaque);
         return;
     }
     d->ctrl |= CTRL_FIELD(ERR);
     qemu_log_mask(LOG_GUEST_ERROR, "CXL HDM decoder %u not committed: %s\n",
                   n, error_get_pretty(err));
-    trace_cxl_hdm_refuse(n, decoder_base(d), decoder_size(d),
+    trace_cxl_hdm_refuse(n, cxl_hdm_decoder_base(d), cxl_hdm_decoder_size(d),
                          error_get_pretty(err));
     error_free(err);
 }
 
-static void write_global_control(CXLHDM *hdm, uint32_t value)
+static void cxl_hdm_write_global_control(CXLHDM *hdm, uint32_t value)
 {
     uint32_t mask = R_CXL_HDM_DECODER_GLOBAL_CONTROL_HDM_DECODER_ENABLE_MASK;
     uint32_t old = hdm->global_control;
@@ -249,8 +250,8 @@ static void write_global_control(CXLHDM *hdm, uint32_t value)
 }
 
 /* The register at @offset in decoder @d and the bits that can be written */
-static uint32_t *config_register(CXLHDMDecoder *d, unsigned offset,
-                                 uint32_t *mask)
+static uint32_t *cxl_hdm_config_register(CXLHDMDecoder *d, unsigned offset,
+                                         uint32_t *mask)
 {
     switch (offset) {
     case HDM0_OFFSET(BASE_LO):
@@ -279,7 +280,7 @@ static uint32_t *config_register(CXLHDMDecoder *d, unsigned offset,
     }
 }
 
-static uint32_t read_dword(const CXLHDM *hdm, unsigned offset)
+static uint32_t cxl_hdm_read_dword(const CXLHDM *hdm, unsigned offset)
 {
     unsigned n = (offset - HDM_FIRST) / HDM_STRIDE;
     CXLHDMDecoder decoder;
@@ -295,27 +296,28 @@ static uint32_t read_dword(const CXLHDM *hdm, unsigned offset)
         return 0;
     }
     decoder = hdm->decoder[n];
-    reg = config_register(&decoder, (offset - HDM_FIRST) % HDM_STRIDE, &mask);
+    reg = cxl_hdm_config_register(&decoder, (offset - HDM_FIRST) % HDM_STRIDE,
+                                  &mask);
     return reg ? *reg : 0;
 }
 
-static void write_dword(CXLHDM *hdm, unsigned offset, uint32_t value)
+static void cxl_hdm_write_dword(CXLHDM *hdm, unsigned offset, uint32_t value)
 {
     unsigned n = (offset - HDM_FIRST) / HDM_STRIDE;
     uint32_t mask, *reg;
 
     if (offset == HDM_OFFSET(GLOBAL_CONTROL)) {
-        write_global_control(hdm, value);
+        cxl_hdm_write_global_control(hdm, value);
         return;
     }
     if (offset < HDM_FIRST || n >= hdm->count) {
         return;
     }
-    reg = config_register(&hdm->decoder[n], (offset - HDM_FIRST) % HDM_STRIDE,
-                          &mask);
+    reg = cxl_hdm_config_register(&hdm->decoder[n],
+                                  (offset - HDM_FIRST) % HDM_STRIDE, &mask);
     if (reg == &hdm->decoder[n].ctrl) {
-        write_ctrl(hdm, n, value);
-    } else if (reg && !is_committed(&hdm->decoder[n])) {
+        cxl_hdm_write_ctrl(hdm, n, value);
+    } else if (reg && !cxl_hdm_decoder_is_committed(&hdm->decoder[n])) {
         *reg = value & mask;
     }
 }
@@ -324,9 +326,9 @@ uint64_t cxl_hdm_peek(const CXLHDM *hdm, unsigned offset, unsigned size)
 {
     uint64_t value;
 
-    value = read_dword(hdm, offset & ~3u);
+    value = cxl_hdm_read_dword(hdm, offset & ~3u);
     if (size == 8) {
-        value |= (uint64_t)read_dword(hdm, offset + 4) << 32;
+        value |= (uint64_t)cxl_hdm_read_dword(hdm, offset + 4) << 32;
     } else if (size < 4) {
         value = extract64(value, (offset & 3) * 8, size * 8);
     }
@@ -354,9 +356,9 @@ void cxl_hdm_write(CXLHDM *hdm, unsigned offset, uint64_t value,
     }
     /* The upper half first: in one access DPA skip must precede COMMIT */
     if (size == 8) {
-        write_dword(hdm, offset + 4, value >> 32);
+        cxl_hdm_write_dword(hdm, offset + 4, value >> 32);
     }
-    write_dword(hdm, offset, value);
+    cxl_hdm_write_dword(hdm, offset, value);
 }
 
 bool cxl_hdm_commit(CXLHDM *hdm, unsigned n, uint64_t base, uint64_t size,
@@ -367,7 +369,7 @@ bool cxl_hdm_commit(CXLHDM *hdm, unsigned n, uint64_t base, uint64_t size,
 
     assert(n < hdm->count);
     assert(QEMU_IS_ALIGNED(base | size, CXL_HDM_ALIGN));
-    if (is_committed(d)) {
+    if (cxl_hdm_decoder_is_committed(d)) {
         error_setg(errp, "it is committed already");
         return false;
     }
@@ -377,7 +379,7 @@ bool cxl_hdm_commit(CXLHDM *hdm, unsigned n, uint64_t base, uint64_t size,
     d->size_lo = size;
     d->size_hi = size >> 32;
     d->ctrl = hdm->reset_type | (lock ? CTRL_FIELD(LOCK_ON_COMMIT) : 0);
-    if (!try_commit(hdm, n, errp)) {
+    if (!cxl_hdm_try_commit(hdm, n, errp)) {
         *d = old;
         return false;
     }
@@ -394,7 +396,7 @@ void cxl_hdm_decommit(CXLHDM *hdm)
     for (unsigned n = 0; n < hdm->count; n++) {
         CXLHDMDecoder *d = &hdm->decoder[n];
 
-        if (is_committed(d)) {
+        if (cxl_hdm_decoder_is_committed(d)) {
             was_committed = true;
             d->ctrl &= ~CTRL_FIELD(COMMITTED);
             d->ctrl |= CTRL_FIELD(ERR);

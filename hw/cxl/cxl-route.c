@@ -30,7 +30,7 @@ struct CXLRoutes {
 };
 
 /* NULL in a machine that never had an endpoint */
-static CXLRoutes *find_routes(void)
+static CXLRoutes *cxl_route_find_all(void)
 {
     Object *obj = object_resolve_path_component(qdev_get_machine(),
                                                 TYPE_CXL_ROUTES);
@@ -39,7 +39,7 @@ static CXLRoutes *find_routes(void)
 }
 
 /* Fixed once the machine is ready; sorted by index */
-static GSList *find_windows(CXLRoutes *routes)
+static GSList *cxl_route_find_windows(CXLRoutes *routes)
 {
     if (!routes->windows && phase_check(PHASE_MACHINE_READY)) {
         routes->windows = cxl_fmws_get_all_sorted();
@@ -47,17 +47,17 @@ static GSList *find_windows(CXLRoutes *routes)
     return routes->windows;
 }
 
-static PCIDevice *endpoint_pci(CXLEndpoint *ep)
+static PCIDevice *cxl_route_endpoint_pci(CXLEndpoint *ep)
 {
     return CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
 }
 
-static CXLRoute *endpoint_route(CXLEndpoint *ep)
+static CXLRoute *cxl_route_of_endpoint(CXLEndpoint *ep)
 {
     return CXL_ENDPOINT_GET_CLASS(ep)->route(ep);
 }
 
-static bool is_a(PCIDevice *pdev, const char *type)
+static bool cxl_route_is_a(PCIDevice *pdev, const char *type)
 {
     return pdev && object_dynamic_cast(OBJECT(pdev), type);
 }
@@ -68,15 +68,15 @@ PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev)
     PCIDevice *port = pci_bridge_get_device(bus);
 
     /* Switches alternate downstream and upstream ports */
-    while (!pci_bus_is_root(bus) && is_a(port, TYPE_CXL_DSP)) {
+    while (!pci_bus_is_root(bus) && cxl_route_is_a(port, TYPE_CXL_DSP)) {
         port = pci_bridge_get_device(pci_get_bus(port));
-        if (!is_a(port, TYPE_CXL_USP)) {
+        if (!cxl_route_is_a(port, TYPE_CXL_USP)) {
             return NULL;
         }
         bus = pci_get_bus(port);
         port = pci_bridge_get_device(bus);
     }
-    if (pci_bus_is_root(bus) || !is_a(port, "cxl-rp")) {
+    if (pci_bus_is_root(bus) || !cxl_route_is_a(port, "cxl-rp")) {
         return NULL;
     }
     bus = pci_get_bus(port);
@@ -86,15 +86,15 @@ PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev)
     return PXB_CXL_DEV(bus->parent_dev);
 }
 
-static PCIBus *host_bridge_bus(PXBCXLDev *hb)
+static PCIBus *cxl_route_host_bridge_bus(PXBCXLDev *hb)
 {
     return PCI_HOST_BRIDGE(hb->cxl_host_bridge)->bus;
 }
 
-static bool host_bridge_is_pass_through(PXBCXLDev *hb)
+static bool cxl_route_host_bridge_is_pass_through(PXBCXLDev *hb)
 {
     return !hb->hdm_for_passthrough &&
-           pcie_count_ds_ports(host_bridge_bus(hb)) == 1;
+           pcie_count_ds_ports(cxl_route_host_bridge_bus(hb)) == 1;
 }
 
 bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
@@ -107,14 +107,14 @@ bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
          port = pci_bridge_get_device(pci_get_bus(port))) {
         PCIDevice *above = pci_bridge_get_device(pci_get_bus(port));
 
-        if (is_a(above, TYPE_CXL_USP)) {
+        if (cxl_route_is_a(above, TYPE_CXL_USP)) {
             cstate = cxl_usp_to_cstate(CXL_USP(above));
             if (!func(cstate->crb.cache_mem_registers, port, opaque)) {
                 return false;
             }
         }
     }
-    if (host_bridge_is_pass_through(hb)) {
+    if (cxl_route_host_bridge_is_pass_through(hb)) {
         return true;
     }
     cstate = cxl_get_hb_cstate(PCI_HOST_BRIDGE(hb->cxl_host_bridge));
@@ -132,8 +132,8 @@ typedef struct RoutePoint {
  * Does a host bridge or switch send an address to @port? As for type 3
  * devices, the first committed decoder with the address decides.
  */
-static bool decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
-                            void *opaque)
+static bool cxl_route_decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
+                                      void *opaque)
 {
     RoutePoint *point = opaque;
     const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
@@ -188,10 +188,11 @@ bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb)
            OBJECT(hb);
 }
 
-static CXLFixedWindow *find_window(CXLRoutes *routes, PXBCXLDev *hb,
-                                   const CXLHDMRange *range, Error **errp)
+static CXLFixedWindow *cxl_route_find_window(CXLRoutes *routes, PXBCXLDev *hb,
+                                             const CXLHDMRange *range,
+                                             Error **errp)
 {
-    for (GSList *l = find_windows(routes); l; l = l->next) {
+    for (GSList *l = cxl_route_find_windows(routes); l; l = l->next) {
         CXLFixedWindow *fw = l->data;
 
         if (!fw->base || range->base < fw->base ||
@@ -214,14 +215,14 @@ static CXLFixedWindow *find_window(CXLRoutes *routes, PXBCXLDev *hb,
     return NULL;
 }
 
-static bool mapped_for_another(CXLRoutes *routes, CXLEndpoint *ep,
-                               const CXLHDMRange *range)
+static bool cxl_route_mapped_for_another(CXLRoutes *routes, CXLEndpoint *ep,
+                                         const CXLHDMRange *range)
 {
     for (GSList *l = routes->endpoints; l; l = l->next) {
         if (l->data == ep) {
             continue;
         }
-        for (GSList *m = endpoint_route(l->data)->maps; m; m = m->next) {
+        for (GSList *m = cxl_route_of_endpoint(l->data)->maps; m; m = m->next) {
             CXLRouteMap *map = m->data;
 
             if (ranges_overlap(range->base, range->size, map->range.base,
@@ -235,28 +236,28 @@ static bool mapped_for_another(CXLRoutes *routes, CXLEndpoint *ep,
 
 bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp)
 {
-    PXBCXLDev *hb = cxl_route_host_bridge(endpoint_pci(ep));
-    CXLRoutes *routes = find_routes();
+    PXBCXLDev *hb = cxl_route_host_bridge(cxl_route_endpoint_pci(ep));
+    CXLRoutes *routes = cxl_route_find_all();
 
     if (!hb || !routes) {
         error_setg(errp, "the device is not below a CXL host bridge");
         return false;
     }
-    if (!find_window(routes, hb, range, errp)) {
+    if (!cxl_route_find_window(routes, hb, range, errp)) {
         return false;
     }
-    if (mapped_for_another(routes, ep, range)) {
+    if (cxl_route_mapped_for_another(routes, ep, range)) {
         error_setg(errp, "the range is mapped for another device");
         return false;
     }
     return true;
 }
 
-static void unmap(CXLEndpoint *ep, CXLRouteMap *map)
+static void cxl_route_unmap(CXLEndpoint *ep, CXLRouteMap *map)
 {
-    CXLRoute *route = endpoint_route(ep);
+    CXLRoute *route = cxl_route_of_endpoint(ep);
 
-    trace_cxl_route_unmap(endpoint_pci(ep)->name, map->decoder,
+    trace_cxl_route_unmap(cxl_route_endpoint_pci(ep)->name, map->decoder,
                           map->range.base);
     memory_region_del_subregion(&map->fw->mr, map->alias);
     object_unparent(OBJECT(map->alias));
@@ -265,21 +266,21 @@ static void unmap(CXLEndpoint *ep, CXLRouteMap *map)
     g_free(map);
 }
 
-static void map(CXLEndpoint *ep, const CXLRouteMap *wanted)
+static void cxl_route_map(CXLEndpoint *ep, const CXLRouteMap *wanted)
 {
-    CXLRoute *route = endpoint_route(ep);
+    CXLRoute *route = cxl_route_of_endpoint(ep);
     CXLRouteMap *map = g_memdup2(wanted, sizeof(*wanted));
 
     /* The owner keeps the PCI device alive while a guest can reach it */
     map->alias = g_new0(MemoryRegion, 1);
-    memory_region_init_alias(map->alias, OBJECT(endpoint_pci(ep)), "cxl-hdm",
-                             CXL_ENDPOINT_GET_CLASS(ep)->memory(ep),
+    memory_region_init_alias(map->alias, OBJECT(cxl_route_endpoint_pci(ep)),
+                             "cxl-hdm", CXL_ENDPOINT_GET_CLASS(ep)->memory(ep),
                              map->range.dpa, map->range.size);
     memory_region_add_subregion(&map->fw->mr, map->range.base - map->fw->base,
                                 map->alias);
     route->maps = g_slist_prepend(route->maps, map);
-    trace_cxl_route_map(endpoint_pci(ep)->name, map->decoder, map->range.base,
-                        map->range.size, map->range.dpa);
+    trace_cxl_route_map(cxl_route_endpoint_pci(ep)->name, map->decoder,
+                        map->range.base, map->range.size, map->range.dpa);
 }
 
 /*
@@ -287,8 +288,8 @@ static void map(CXLEndpoint *ep, const CXLRouteMap *wanted)
  * add to @wanted, if not NULL, what arrives at the endpoint. Returns true if
  * all of it does.
  */
-static bool walk_ports(CXLEndpoint *ep, PXBCXLDev *hb, unsigned n,
-                       CXLRouteStatus *status, GArray *wanted)
+static bool cxl_route_walk_ports(CXLEndpoint *ep, PXBCXLDev *hb, unsigned n,
+                                 CXLRouteStatus *status, GArray *wanted)
 {
     const CXLHDMRange *range = &status->range;
     RoutePoint point = { .at = range->base };
@@ -297,8 +298,8 @@ static bool walk_ports(CXLEndpoint *ep, PXBCXLDev *hb, unsigned n,
 
     while (point.at - range->base < range->size) {
         point.size = range->size - (point.at - range->base);
-        if (!cxl_route_foreach_decoder(endpoint_pci(ep), hb, decodes_to_port,
-                                       &point)) {
+        if (!cxl_route_foreach_decoder(cxl_route_endpoint_pci(ep), hb,
+                                       cxl_route_decodes_to_port, &point)) {
             status->port = status->port ?: point.port;
             last = NULL;
             all = false;
@@ -321,9 +322,9 @@ static bool walk_ports(CXLEndpoint *ep, PXBCXLDev *hb, unsigned n,
     return all;
 }
 
-static CXLRouteState find_state(CXLRoutes *routes, CXLEndpoint *ep,
-                                unsigned n, CXLRouteStatus *status,
-                                GArray *wanted)
+static CXLRouteState cxl_route_find_state(CXLRoutes *routes, CXLEndpoint *ep,
+                                          unsigned n, CXLRouteStatus *status,
+                                          GArray *wanted)
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
@@ -332,8 +333,12 @@ static CXLRouteState find_state(CXLRoutes *routes, CXLEndpoint *ep,
     if (!epc->get_decoder(ep, n, &status->range)) {
         return CXL_ROUTE_NOT_COMMITTED;
     }
+    status->window = NULL;
     hb = cxl_route_host_bridge(pdev);
-    status->window = hb ? find_window(routes, hb, &status->range, NULL) : NULL;
+    if (hb) {
+        status->window = cxl_route_find_window(routes, hb, &status->range,
+                                               NULL);
+    }
     if (!status->window) {
         return CXL_ROUTE_NO_WINDOW;
     }
@@ -341,34 +346,34 @@ static CXLRouteState find_state(CXLRoutes *routes, CXLEndpoint *ep,
         return CXL_ROUTE_NO_MEMORY;
     }
     /* CXL.mem of this port goes to the emulated device at function 0 */
-    if (is_a(pci_get_bus(pdev)->devices[0], TYPE_CXL_TYPE3)) {
+    if (cxl_route_is_a(pci_get_bus(pdev)->devices[0], TYPE_CXL_TYPE3)) {
         status->port = pci_bridge_get_device(pci_get_bus(pdev));
         return CXL_ROUTE_NOT_DECODED;
     }
-    return walk_ports(ep, hb, n, status, wanted) ? CXL_ROUTE_MAPPED
-                                                 : CXL_ROUTE_NOT_DECODED;
+    return cxl_route_walk_ports(ep, hb, n, status, wanted) ?
+           CXL_ROUTE_MAPPED : CXL_ROUTE_NOT_DECODED;
 }
 
 CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
                                CXLRouteStatus *status)
 {
-    CXLRoutes *routes = find_routes();
+    CXLRoutes *routes = cxl_route_find_all();
     CXLRouteState state;
 
     memset(status, 0, sizeof(*status));
     if (!routes) {
         return CXL_ROUTE_NOT_COMMITTED;
     }
-    state = find_state(routes, ep, n, status, NULL);
+    state = cxl_route_find_state(routes, ep, n, status, NULL);
     if (state == CXL_ROUTE_MAPPED &&
-        mapped_for_another(routes, ep, &status->range)) {
+        cxl_route_mapped_for_another(routes, ep, &status->range)) {
         return CXL_ROUTE_TAKEN;
     }
     return state;
 }
 
 /* What is to be mapped of an endpoint: CXLRouteMaps without alias */
-static GArray *find_wanted(CXLRoutes *routes, CXLEndpoint *ep)
+static GArray *cxl_route_find_wanted(CXLRoutes *routes, CXLEndpoint *ep)
 {
     static const char *const why[] = {
         [CXL_ROUTE_NO_WINDOW] = "no window",
@@ -379,58 +384,62 @@ static GArray *find_wanted(CXLRoutes *routes, CXLEndpoint *ep)
 
     for (unsigned n = 0; n < HDM_DECODE_MAX; n++) {
         CXLRouteStatus status = { };
-        CXLRouteState state = find_state(routes, ep, n, &status, wanted);
+        CXLRouteState state = cxl_route_find_state(routes, ep, n, &status,
+                                                   wanted);
 
         if (state != CXL_ROUTE_MAPPED && state != CXL_ROUTE_NOT_COMMITTED) {
-            trace_cxl_route_none(endpoint_pci(ep)->name, n, status.range.base,
-                                 why[state]);
+            trace_cxl_route_none(cxl_route_endpoint_pci(ep)->name, n,
+                                 status.range.base, why[state]);
         }
     }
     return wanted;
 }
 
-static bool same_map(const CXLRouteMap *a, const CXLRouteMap *b)
+static bool cxl_route_same_map(const CXLRouteMap *a, const CXLRouteMap *b)
 {
     return a->fw == b->fw && a->decoder == b->decoder &&
            !memcmp(&a->range, &b->range, sizeof(a->range));
 }
 
-static void unmap_stale(CXLEndpoint *ep, GArray *wanted)
+static void cxl_route_unmap_stale(CXLEndpoint *ep, GArray *wanted)
 {
     GSList *next;
 
-    for (GSList *l = endpoint_route(ep)->maps; l; l = next) {
+    for (GSList *l = cxl_route_of_endpoint(ep)->maps; l; l = next) {
         bool stale = true;
 
         next = l->next;
         for (unsigned i = 0; i < wanted->len; i++) {
-            stale &= !same_map(l->data,
-                               &g_array_index(wanted, CXLRouteMap, i));
+            stale &= !cxl_route_same_map(l->data,
+                                         &g_array_index(wanted, CXLRouteMap,
+                                                        i));
         }
         if (stale) {
-            unmap(ep, l->data);
+            cxl_route_unmap(ep, l->data);
         }
     }
 }
 
-static void map_wanted(CXLRoutes *routes, CXLEndpoint *ep, GArray *wanted)
+static void cxl_route_map_wanted(CXLRoutes *routes, CXLEndpoint *ep,
+                                 GArray *wanted)
 {
     for (unsigned i = 0; i < wanted->len; i++) {
         CXLRouteMap *entry = &g_array_index(wanted, CXLRouteMap, i);
         bool mapped = false;
 
-        for (GSList *l = endpoint_route(ep)->maps; l; l = l->next) {
-            mapped |= same_map(l->data, entry);
+        for (GSList *l = cxl_route_of_endpoint(ep)->maps; l; l = l->next) {
+            mapped |= cxl_route_same_map(l->data, entry);
         }
-        if (!mapped && !mapped_for_another(routes, ep, &entry->range)) {
-            map(ep, entry);
+        if (!mapped &&
+            !cxl_route_mapped_for_another(routes, ep, &entry->range)) {
+            cxl_route_map(ep, entry);
         }
     }
 }
 
 void cxl_route_update_all(void)
 {
-    CXLRoutes *routes = find_routes();
+    CXLRoutes *routes = cxl_route_find_all();
     GPtrArray *wanted;
     unsigned i = 0;
 
@@ -440,15 +449,15 @@ void cxl_route_update_all(void)
     wanted = g_ptr_array_new_with_free_func((GDestroyNotify)g_array_unref);
     memory_region_transaction_begin();
     for (GSList *l = routes->endpoints; l; l = l->next) {
-        g_ptr_array_add(wanted, find_wanted(routes, l->data));
+        g_ptr_array_add(wanted, cxl_route_find_wanted(routes, l->data));
     }
     /* What one leaves another may take */
     for (GSList *l = routes->endpoints; l; l = l->next) {
-        unmap_stale(l->data, g_ptr_array_index(wanted, i++));
+        cxl_route_unmap_stale(l->data, g_ptr_array_index(wanted, i++));
     }
     i = 0;
     for (GSList *l = routes->endpoints; l; l = l->next) {
-        map_wanted(routes, l->data, g_ptr_array_index(wanted, i++));
+        cxl_route_map_wanted(routes, l->data, g_ptr_array_index(wanted, i++));
     }
     memory_region_transaction_commit();
     g_ptr_array_unref(wanted);
@@ -460,7 +469,7 @@ void cxl_route_update(CXLEndpoint *ep)
 }
 
 /* Depth of @pdev below its root bus; 0 directly on it */
-static unsigned depth(PCIDevice *pdev)
+static unsigned cxl_route_depth(PCIDevice *pdev)
 {
     unsigned n = 0;
 
@@ -471,7 +480,7 @@ static unsigned depth(PCIDevice *pdev)
     return n;
 }
 
-static PCIDevice *ancestor(PCIDevice *pdev, unsigned levels)
+static PCIDevice *cxl_route_ancestor(PCIDevice *pdev, unsigned levels)
 {
     while (levels--) {
         pdev = pci_bridge_get_device(pci_get_bus(pdev));
@@ -480,40 +489,42 @@ static PCIDevice *ancestor(PCIDevice *pdev, unsigned levels)
 }
 
 /* Port numbers are chosen by the user, slots may follow the command line */
-static int compare_step(PCIDevice *a, PCIDevice *b)
+static int cxl_route_compare_step(PCIDevice *a, PCIDevice *b)
 {
     int diff = 0;
 
-    if (is_a(a, TYPE_PCIE_PORT) && is_a(b, TYPE_PCIE_PORT)) {
+    if (cxl_route_is_a(a, TYPE_PCIE_PORT) &&
+        cxl_route_is_a(b, TYPE_PCIE_PORT)) {
         diff = PCIE_PORT(a)->port - PCIE_PORT(b)->port;
     }
     return diff ?: a->devfn - b->devfn;
 }
 
-static gint compare_endpoints(gconstpointer a, gconstpointer b)
+static gint cxl_route_compare_endpoints(gconstpointer a, gconstpointer b)
 {
-    PCIDevice *pa = endpoint_pci((CXLEndpoint *)a);
-    PCIDevice *pb = endpoint_pci((CXLEndpoint *)b);
-    unsigned da = depth(pa), db = depth(pb);
-    int diff = pci_bus_num(pci_get_bus(ancestor(pa, da))) -
-               pci_bus_num(pci_get_bus(ancestor(pb, db)));
+    PCIDevice *pa = cxl_route_endpoint_pci((CXLEndpoint *)a);
+    PCIDevice *pb = cxl_route_endpoint_pci((CXLEndpoint *)b);
+    unsigned da = cxl_route_depth(pa), db = cxl_route_depth(pb);
+    int diff = pci_bus_num(pci_get_bus(cxl_route_ancestor(pa, da))) -
+               pci_bus_num(pci_get_bus(cxl_route_ancestor(pb, db)));
 
     for (unsigned i = 0; !diff && i <= MIN(da, db); i++) {
-        diff = compare_step(ancestor(pa, da - i), ancestor(pb, db - i));
+        diff = cxl_route_compare_step(cxl_route_ancestor(pa, da - i),
+                                      cxl_route_ancestor(pb, db - i));
     }
     return diff ? diff : (int)da - (int)db;
 }
 
 GSList *cxl_endpoints(void)
 {
-    CXLRoutes *routes = find_routes();
+    CXLRoutes *routes = cxl_route_find_all();
 
     return routes ? g_slist_copy(routes->endpoints) : NULL;
 }
 
 void cxl_route_add(CXLEndpoint *ep)
 {
-    CXLRoutes *routes = find_routes();
+    CXLRoutes *routes = cxl_route_find_all();
 
     if (!routes) {
         routes = CXL_ROUTES(object_new(TYPE_CXL_ROUTES));
@@ -522,20 +533,20 @@ void cxl_route_add(CXLEndpoint *ep)
         object_unref(routes);
     }
     routes->endpoints = g_slist_insert_sorted(routes->endpoints, ep,
-                                              compare_endpoints);
+                                              cxl_route_compare_endpoints);
 }
 
 void cxl_route_remove(CXLEndpoint *ep)
 {
-    CXLRoutes *routes = find_routes();
-    CXLRoute *route = endpoint_route(ep);
+    CXLRoutes *routes = cxl_route_find_all();
+    CXLRoute *route = cxl_route_of_endpoint(ep);
 
     if (!routes) {
         return;
     }
     memory_region_transaction_begin();
     while (route->maps) {
-        unmap(ep, route->maps->data);
+        cxl_route_unmap(ep, route->maps->data);
     }
     routes->endpoints = g_slist_remove(routes->endpoints, ep);
     cxl_route_update_all();

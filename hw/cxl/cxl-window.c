@@ -32,12 +32,12 @@ typedef struct BridgeNeed {
     uint64_t size;
 } BridgeNeed;
 
-static PXBCXLDev *endpoint_bridge(CXLEndpoint *ep)
+static PXBCXLDev *cxl_window_endpoint_bridge(CXLEndpoint *ep)
 {
     return cxl_route_host_bridge(CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep));
 }
 
-static GArray *bridge_needs(void)
+static GArray *cxl_window_bridge_needs(void)
 {
     GArray *needs = g_array_new(false, false, sizeof(BridgeNeed));
     g_autoptr(GSList) endpoints = cxl_endpoints();
@@ -46,7 +46,7 @@ static GArray *bridge_needs(void)
     /* They are sorted, so those of one bridge follow each other */
     for (GSList *l = endpoints; l; l = l->next) {
         CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
-        BridgeNeed entry = { .hb = endpoint_bridge(l->data) };
+        BridgeNeed entry = { .hb = cxl_window_endpoint_bridge(l->data) };
 
         if (!need || need->hb != entry.hb) {
             g_array_append_val(needs, entry);
@@ -67,14 +67,15 @@ uint64_t cxl_auto_windows_size(void)
     if (windows) {
         return 0;
     }
-    needs = bridge_needs();
+    needs = cxl_window_bridge_needs();
     for (unsigned i = 0; i < needs->len; i++) {
         size = ROUND_UP(size, GiB) + g_array_index(needs, BridgeNeed, i).size;
     }
     return size;
 }
 
-static void make_window(unsigned index, BridgeNeed *need, hwaddr base)
+static void cxl_window_make_window(unsigned index, BridgeNeed *need,
+                                   hwaddr base)
 {
     DeviceState *dev = qdev_new(TYPE_CXL_AUTO_FMW);
     CXLFixedWindow *fw = CXL_FMW(dev);
@@ -94,13 +95,13 @@ static void make_window(unsigned index, BridgeNeed *need, hwaddr base)
 
 void cxl_auto_windows_make(hwaddr base)
 {
-    g_autoptr(GArray) needs = bridge_needs();
+    g_autoptr(GArray) needs = cxl_window_bridge_needs();
 
     for (unsigned i = 0; i < needs->len; i++) {
         BridgeNeed *need = &g_array_index(needs, BridgeNeed, i);
 
         base = ROUND_UP(base, GiB);
-        make_window(i, need, base);
+        cxl_window_make_window(i, need, base);
         base += need->size;
     }
 }
@@ -145,8 +146,8 @@ bool cxl_windows_overlap(hwaddr base, uint64_t size)
     return false;
 }
 
-static void append_option(GString *option, unsigned index, PXBCXLDev *hb,
-                          uint64_t size)
+static void cxl_window_append_option(GString *option, unsigned index,
+                                     PXBCXLDev *hb, uint64_t size)
 {
     g_autofree char *path = object_get_canonical_path(OBJECT(hb));
 
@@ -169,31 +170,32 @@ char *cxl_window_option(PXBCXLDev *hb, uint64_t size)
         if (object_dynamic_cast(OBJECT(fw), TYPE_CXL_AUTO_FMW)) {
             bool same = cxl_window_serves(fw, hb);
 
-            append_option(option, index, fw->target_hbs[0],
-                          same ? ROUND_UP(fw->size, GiB) + size : fw->size);
+            cxl_window_append_option(option, index, fw->target_hbs[0],
+                                     same ? ROUND_UP(fw->size, GiB) + size :
+                                            fw->size);
             found |= same;
         }
     }
     if (!found) {
-        append_option(option, index, hb, size);
+        cxl_window_append_option(option, index, hb, size);
     }
     return g_string_free(option, false);
 }
 
 char *cxl_auto_windows_option(void)
 {
-    g_autoptr(GArray) needs = bridge_needs();
+    g_autoptr(GArray) needs = cxl_window_bridge_needs();
     GString *option = g_string_new(NULL);
 
     for (unsigned i = 0; i < needs->len; i++) {
         BridgeNeed *need = &g_array_index(needs, BridgeNeed, i);
 
-        append_option(option, i, need->hb, need->size);
+        cxl_window_append_option(option, i, need->hb, need->size);
     }
     return g_string_free(option, false);
 }
 
-static bool is_empty(PCIBus *bus)
+static bool cxl_window_is_empty(PCIBus *bus)
 {
     for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
         if (bus->devices[i]) {
@@ -203,7 +205,7 @@ static bool is_empty(PCIBus *bus)
     return true;
 }
 
-static bool any_below(PCIBus *bus, bool (*test)(PCIDevice *pdev))
+static bool cxl_window_any_below(PCIBus *bus, bool (*test)(PCIDevice *pdev))
 {
     for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
         PCIDevice *pdev = bus->devices[i];
@@ -211,20 +213,21 @@ static bool any_below(PCIBus *bus, bool (*test)(PCIDevice *pdev))
         if (pdev &&
             (test(pdev) ||
              (IS_PCI_BRIDGE(pdev) &&
-              any_below(pci_bridge_get_sec_bus(PCI_BRIDGE(pdev)), test)))) {
+              cxl_window_any_below(pci_bridge_get_sec_bus(PCI_BRIDGE(pdev)),
+                                   test)))) {
             return true;
         }
     }
     return false;
 }
 
-static bool is_type3(PCIDevice *pdev)
+static bool cxl_window_is_type3(PCIDevice *pdev)
 {
     return object_dynamic_cast(OBJECT(pdev), TYPE_CXL_TYPE3);
 }
 
 /* A port that anything can be plugged into */
-static bool is_open_port(PCIDevice *pdev)
+static bool cxl_window_is_open_port(PCIDevice *pdev)
 {
     PCIBus *sec;
 
@@ -232,11 +235,11 @@ static bool is_open_port(PCIDevice *pdev)
         return false;
     }
     sec = pci_bridge_get_sec_bus(PCI_BRIDGE(pdev));
-    return is_empty(sec) && qbus_is_hotpluggable(BUS(sec));
+    return cxl_window_is_empty(sec) && qbus_is_hotpluggable(BUS(sec));
 }
 
 /* Window Restrictions that do not keep @ep from using a window */
-static uint16_t endpoint_restrictions(CXLEndpoint *ep)
+static uint16_t cxl_window_endpoint_restrictions(CXLEndpoint *ep)
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     bool fixed = epc->firmware_locks(ep) &&
@@ -258,16 +261,18 @@ uint16_t cxl_window_restrictions(CXLFixedWindow *fw)
     PCIBus *bus;
 
     for (GSList *l = endpoints; l; l = l->next) {
-        if (endpoint_bridge(l->data) == hb && cxl_window_serves(fw, hb)) {
-            allowed |= endpoint_restrictions(l->data);
-            common &= endpoint_restrictions(l->data);
+        if (cxl_window_endpoint_bridge(l->data) == hb &&
+            cxl_window_serves(fw, hb)) {
+            allowed |= cxl_window_endpoint_restrictions(l->data);
+            common &= cxl_window_endpoint_restrictions(l->data);
         }
     }
     if (!allowed) {
         return any;
     }
     bus = PCI_HOST_BRIDGE(hb->cxl_host_bridge)->bus;
-    if (any_below(bus, is_type3) || any_below(bus, is_open_port)) {
+    if (cxl_window_any_below(bus, cxl_window_is_type3) ||
+        cxl_window_any_below(bus, cxl_window_is_open_port)) {
         return any;
     }
     /* Nothing in the window may move only if nothing in it does */
@@ -279,9 +284,10 @@ bool cxl_bus_keeps_config(PCIBus *bus)
     g_autoptr(GSList) endpoints = cxl_endpoints();
 
     for (GSList *l = endpoints; l; l = l->next) {
-        if (PCI_HOST_BRIDGE(endpoint_bridge(l->data)->cxl_host_bridge)->bus ==
-            bus) {
-            return !any_below(bus, is_open_port);
+        PXBCXLDev *hb = cxl_window_endpoint_bridge(l->data);
+
+        if (PCI_HOST_BRIDGE(hb->cxl_host_bridge)->bus == bus) {
+            return !cxl_window_any_below(bus, cxl_window_is_open_port);
         }
     }
     return false;

@@ -15,7 +15,7 @@
 #include "hw/pci/pci_host.h"
 
 /* The end of the memory map, were windows of @size made at @base */
-static hwaddr map_end(PCMachineState *pcms, hwaddr base, uint64_t size)
+static hwaddr pc_cxl_map_end(PCMachineState *pcms, hwaddr base, uint64_t size)
 {
     Object *host = OBJECT(BUS(pcms->pcibus)->parent);
     hwaddr end = base + size;
@@ -30,7 +30,7 @@ static hwaddr map_end(PCMachineState *pcms, hwaddr base, uint64_t size)
     return end;
 }
 
-static void tell_firmware(PCMachineState *pcms)
+static void pc_cxl_tell_firmware(PCMachineState *pcms)
 {
     uint64_t *end = g_new(uint64_t, 1);
 
@@ -49,17 +49,17 @@ bool pc_cxl_complete(PCMachineState *pcms, Error **errp)
     if (!size) {
         return true;
     }
-    base = pc_cxl_skip_amd_hole(pcms, base, map_end(pcms, base, size));
-    if (map_end(pcms, base, size) > BIT_ULL(cpu->phys_bits)) {
+    base = pc_cxl_skip_amd_hole(pcms, base, pc_cxl_map_end(pcms, base, size));
+    if (pc_cxl_map_end(pcms, base, size) > BIT_ULL(cpu->phys_bits)) {
         g_autofree char *text = size_to_str(size);
 
         error_setg(errp, "The address space of the CPU (phys-bits=%u) has no "
                    "room for CXL fixed memory windows of %s: use -cpu with "
                    "phys-bits=%d", cpu->phys_bits, text,
-                   64 - clz64(map_end(pcms, base, size) - 1));
+                   64 - clz64(pc_cxl_map_end(pcms, base, size) - 1));
         return false;
     }
     cxl_auto_windows_make(base);
-    tell_firmware(pcms);
+    pc_cxl_tell_firmware(pcms);
     return true;
 }

@@ -26,8 +26,8 @@
 #include "cxl-internal.h"
 #include "trace.h"
 
-static bool access_accepts(void *opaque, hwaddr addr, unsigned size,
-                           bool is_write, MemTxAttrs attrs)
+static bool vfio_cxl_access_accepts(void *opaque, hwaddr addr, unsigned size,
+                                    bool is_write, MemTxAttrs attrs)
 {
     VFIOCXL *cxl = opaque;
     bool open = !cxl->exited && !cxl->scratch && vfio_cxl_is_open(cxl);
@@ -49,15 +49,15 @@ static bool access_accepts(void *opaque, hwaddr addr, unsigned size,
     return false;
 }
 
-static uint64_t access_read(void *opaque, hwaddr addr, unsigned size)
+static uint64_t vfio_cxl_access_read(void *opaque, hwaddr addr, unsigned size)
 {
     VFIOCXL *cxl = opaque;
 
     return ldn_he_p((uint8_t *)cxl->mmap + addr, size);
 }
 
-static void access_write(void *opaque, hwaddr addr, uint64_t data,
-                         unsigned size)
+static void vfio_cxl_access_write(void *opaque, hwaddr addr, uint64_t data,
+                                  unsigned size)
 {
     VFIOCXL *cxl = opaque;
 
@@ -65,14 +65,14 @@ static void access_write(void *opaque, hwaddr addr, uint64_t data,
 }
 
 static const MemoryRegionOps access_ops = {
-    .read = access_read,
-    .write = access_write,
+    .read = vfio_cxl_access_read,
+    .write = vfio_cxl_access_write,
     .endianness = HOST_BIG_ENDIAN ? DEVICE_BIG_ENDIAN : DEVICE_LITTLE_ENDIAN,
     .valid = {
         .min_access_size = 1,
         .max_access_size = 8,
         .unaligned = true,
-        .accepts = access_accepts,
+        .accepts = vfio_cxl_access_accepts,
     },
     .impl = {
         .min_access_size = 1,
@@ -109,12 +109,12 @@ bool vfio_cxl_access_check_host(Error **errp)
                                  vfio_cxl_kvm_maps_cacheable(), errp);
 }
 
-static int get_host_access(Object *obj, Error **errp)
+static int vfio_cxl_get_host_access(Object *obj, Error **errp)
 {
     return VFIO_PCI_DEVICE(obj)->cxl.host_access;
 }
 
-static void set_host_access(Object *obj, int value, Error **errp)
+static void vfio_cxl_set_host_access(Object *obj, int value, Error **errp)
 {
     if (DEVICE(obj)->realized) {
         qdev_prop_set_after_realize(DEVICE(obj), "x-cxl-host-access", errp);
@@ -125,11 +125,11 @@ static void set_host_access(Object *obj, int value, Error **errp)
 
 void vfio_cxl_access_class_init(ObjectClass *klass)
 {
-    object_class_property_add_enum(klass, "x-cxl-host-access", "OnOffAuto",
-                                   &OnOffAuto_lookup, get_host_access,
-                                   set_host_access);
-    object_class_property_set_description(klass, "x-cxl-host-access",
-        "Let QEMU itself (emulated devices, monitor, debugger) access device "
-        "memory: never (off), while it may be touched (on), or that only "
-        "without KVM (auto)");
+    vfio_cxl_add_property(klass, "x-cxl-host-access", "OnOffAuto",
+                          &OnOffAuto_lookup, vfio_cxl_get_host_access,
+                          vfio_cxl_set_host_access,
+                          "Let QEMU itself (emulated devices, monitor, "
+                          "debugger) access device memory: never (off), while "
+                          "it may be touched (on), or that only without KVM "
+                          "(auto)");
 }

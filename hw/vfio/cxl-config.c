@@ -23,8 +23,8 @@ bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos)
 }
 
 /* Bits that a config write stores in the 16-bit register at @reg */
-static uint16_t written_bits(uint32_t addr, uint32_t val, int len,
-                             unsigned reg, uint16_t *mask)
+static uint16_t vfio_cxl_written_bits(uint32_t addr, uint32_t val, int len,
+                                      unsigned reg, uint16_t *mask)
 {
     uint8_t bytes[2] = { }, covered[2] = { };
 
@@ -43,7 +43,8 @@ static uint16_t written_bits(uint32_t addr, uint32_t val, int len,
  * out of @val, and done by other means. CXL devices have the PCIe capability,
  * but nothing keeps them from having the other one that can start it.
  */
-static bool take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val, int len)
+static bool vfio_cxl_take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val,
+                              int len)
 {
     const struct {
         unsigned cap, offset;
@@ -60,7 +61,7 @@ static bool take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val, int len)
         uint16_t mask;
 
         if (ways[i].cap &&
-            written_bits(addr, *val, len, reg, &mask) & ways[i].bit) {
+            vfio_cxl_written_bits(addr, *val, len, reg, &mask) & ways[i].bit) {
             found = true;
             *val &= ~(reg >= addr ?
                       (uint32_t)ways[i].bit << (8 * (reg - addr)) :
@@ -71,18 +72,20 @@ static bool take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val, int len)
 }
 
 /* Can the kernel take the memory away during a config write? */
-static bool may_end_access(VFIOCXL *cxl, uint32_t addr, uint32_t val, int len)
+static bool vfio_cxl_may_end_access(VFIOCXL *cxl, uint32_t addr, uint32_t val,
+                                    int len)
 {
     PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
     uint16_t bits, mask;
 
-    bits = written_bits(addr, val, len, PCI_COMMAND, &mask);
+    bits = vfio_cxl_written_bits(addr, val, len, PCI_COMMAND, &mask);
     if (cxl->info.kernel->memory_space_gate &&
         mask & ~bits & PCI_COMMAND_MEMORY) {
         return true;
     }
     if (pdev->pm_cap) {
-        bits = written_bits(addr, val, len, pdev->pm_cap + PCI_PM_CTRL, &mask);
+        bits = vfio_cxl_written_bits(addr, val, len, pdev->pm_cap + PCI_PM_CTRL,
+                                     &mask);
         if (bits & PCI_PM_CTRL_STATE_MASK) {
             return true;
         }
@@ -90,7 +93,8 @@ static bool may_end_access(VFIOCXL *cxl, uint32_t addr, uint32_t val, int len)
     return false;
 }
 
-static void write_dvsec(VFIOCXL *cxl, uint32_t addr, uint32_t val, int len)
+static void vfio_cxl_write_dvsec(VFIOCXL *cxl, uint32_t addr, uint32_t val,
+                                 int len)
 {
     VFIOPCIDevice *vdev = cxl->vdev;
     uint16_t old, doorbells;
@@ -113,15 +117,15 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
 
     cxl->arriving = false;
     if (vfio_cxl_dvsec_owns(&cxl->dvsecs, addr, len)) {
-        write_dvsec(cxl, addr, val, len);
+        vfio_cxl_write_dvsec(cxl, addr, val, len);
         return;
     }
     if (cxl->plain) {
         vfio_pci_write_config(pdev, addr, val, len);
-    } else if (take_flr(pdev, addr, &val, len)) {
+    } else if (vfio_cxl_take_flr(pdev, addr, &val, len)) {
         vfio_pci_write_config(pdev, addr, val, len);
         vfio_cxl_flr(cxl);
-    } else if (may_end_access(cxl, addr, val, len)) {
+    } else if (vfio_cxl_may_end_access(cxl, addr, val, len)) {
         vfio_cxl_block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
         vfio_pci_write_config(pdev, addr, val, len);
         vfio_cxl_follow_power(cxl);

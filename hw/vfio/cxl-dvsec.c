@@ -41,7 +41,8 @@ REG16(DVSEC_LOCK, 0x14)
 
 #define DVSEC_MIN_LENGTH offsetof(CXLDVSECDevice, cap3)
 
-static bool read_config(VFIOPCIDevice *vdev, unsigned offset, uint32_t *value)
+static bool vfio_cxl_dvsec_read_config(VFIOPCIDevice *vdev, unsigned offset,
+                                       uint32_t *value)
 {
     VFIODevice *vbasedev = &vdev->vbasedev;
     int ret = vbasedev->io_ops->region_read(vbasedev,
@@ -66,9 +67,11 @@ bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
 
         if (pos < PCI_CONFIG_SPACE_SIZE || !QEMU_IS_ALIGNED(pos, 4) ||
             pos > PCIE_CONFIG_SPACE_SIZE - sizeof(DVSECHeader) ||
-            !read_config(vdev, pos, &header) ||
-            !read_config(vdev, pos + PCI_DVSEC_HEADER1, &header1) ||
-            !read_config(vdev, pos + PCI_DVSEC_HEADER2, &header2)) {
+            !vfio_cxl_dvsec_read_config(vdev, pos, &header) ||
+            !vfio_cxl_dvsec_read_config(vdev, pos + PCI_DVSEC_HEADER1,
+                                        &header1) ||
+            !vfio_cxl_dvsec_read_config(vdev, pos + PCI_DVSEC_HEADER2,
+                                        &header2)) {
             error_setg(errp, "extended capability at 0x%x", pos);
             return false;
         }
@@ -112,7 +115,8 @@ bool vfio_cxl_dvsec_owns(const VFIOCXLDVSECs *dvsecs, uint32_t addr,
 }
 
 /* Reads come from pdev->config, writes change nothing yet */
-static void emulate(VFIOPCIDevice *vdev, const VFIOCXLDVSECs *dvsecs)
+static void vfio_cxl_dvsec_emulate(VFIOPCIDevice *vdev,
+                                   const VFIOCXLDVSECs *dvsecs)
 {
     PCIDevice *pdev = PCI_DEVICE(vdev);
 
@@ -130,7 +134,7 @@ void vfio_cxl_dvsec_hide(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
 {
     PCIDevice *pdev = PCI_DEVICE(vdev);
 
-    emulate(vdev, dvsecs);
+    vfio_cxl_dvsec_emulate(vdev, dvsecs);
     for (unsigned i = 0; i < dvsecs->count; i++) {
         unsigned at = dvsecs->dvsec[i].at;
         unsigned size = dvsecs->dvsec[i].length;
@@ -145,8 +149,8 @@ void vfio_cxl_dvsec_hide(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
     dvsecs->device = 0;
 }
 
-static uint8_t *device_reg(VFIOPCIDevice *vdev, const VFIOCXLDVSECs *dvsecs,
-                           unsigned offset)
+static uint8_t *vfio_cxl_dvsec_reg(VFIOPCIDevice *vdev,
+                                   const VFIOCXLDVSECs *dvsecs, unsigned offset)
 {
     return PCI_DEVICE(vdev)->config + dvsecs->device + offset;
 }
@@ -154,17 +158,18 @@ static uint8_t *device_reg(VFIOPCIDevice *vdev, const VFIOCXLDVSECs *dvsecs,
 void vfio_cxl_dvsec_set_base(VFIOPCIDevice *vdev,
                              const VFIOCXLDVSECs *dvsecs, uint64_t base)
 {
-    pci_set_long(device_reg(vdev, dvsecs,
-                            offsetof(CXLDVSECDevice, range1_base_lo)), base);
-    pci_set_long(device_reg(vdev, dvsecs,
-                            offsetof(CXLDVSECDevice, range1_base_hi)),
+    pci_set_long(vfio_cxl_dvsec_reg(vdev, dvsecs,
+                                    offsetof(CXLDVSECDevice, range1_base_lo)),
+                 base);
+    pci_set_long(vfio_cxl_dvsec_reg(vdev, dvsecs,
+                                    offsetof(CXLDVSECDevice, range1_base_hi)),
                  base >> 32);
 }
 
 void vfio_cxl_dvsec_set_active(VFIOPCIDevice *vdev,
                                const VFIOCXLDVSECs *dvsecs, bool active)
 {
-    uint8_t *size = device_reg(vdev, dvsecs, A_DVSEC_RANGE1_SIZE_LO);
+    uint8_t *size = vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_RANGE1_SIZE_LO);
 
     pci_set_long(size, FIELD_DP32(pci_get_long(size), DVSEC_RANGE1_SIZE_LO,
                                   ACTIVE, active));
@@ -173,28 +178,29 @@ void vfio_cxl_dvsec_set_active(VFIOPCIDevice *vdev,
 bool vfio_cxl_dvsec_mem_enabled(VFIOPCIDevice *vdev,
                                 const VFIOCXLDVSECs *dvsecs)
 {
-    return pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL)) &
+    return pci_get_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CONTROL)) &
            R_DVSEC_CONTROL_MEM_ENABLE_MASK;
 }
 
 void vfio_cxl_dvsec_enable_mem(VFIOPCIDevice *vdev,
                                const VFIOCXLDVSECs *dvsecs)
 {
-    pci_word_test_and_set_mask(device_reg(vdev, dvsecs, A_DVSEC_CONTROL),
+    pci_word_test_and_set_mask(vfio_cxl_dvsec_reg(vdev, dvsecs,
+                                                  A_DVSEC_CONTROL),
                                R_DVSEC_CONTROL_MEM_ENABLE_MASK);
 }
 
 uint16_t vfio_cxl_dvsec_control2(VFIOPCIDevice *vdev,
                                  const VFIOCXLDVSECs *dvsecs)
 {
-    return pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL2));
+    return pci_get_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CONTROL2));
 }
 
 void vfio_cxl_dvsec_set_status2(VFIOPCIDevice *vdev,
                                 const VFIOCXLDVSECs *dvsecs, uint16_t mask,
                                 uint16_t value)
 {
-    uint8_t *status2 = device_reg(vdev, dvsecs, A_DVSEC_STATUS2);
+    uint8_t *status2 = vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_STATUS2);
 
     pci_set_word(status2, (pci_get_word(status2) & ~mask) | (value & mask));
 }
@@ -224,14 +230,14 @@ void vfio_cxl_dvsec_offer(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
         cap = FIELD_DP16(cap, DVSEC_CAP, RST_MEM_CLR_CAPABLE, 1);
         control2 |= R_DVSEC_CONTROL2_RST_MEM_CLR_ENABLE_MASK;
     }
-    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CAP), cap);
+    pci_set_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CAP), cap);
     pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_CONTROL2, control2);
 }
 
 void vfio_cxl_dvsec_cxl_reset(VFIOPCIDevice *vdev,
                               const VFIOCXLDVSECs *dvsecs)
 {
-    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL2), 0);
+    pci_set_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CONTROL2), 0);
     vfio_cxl_dvsec_set_status2(vdev, dvsecs,
                                R_DVSEC_STATUS2_CACHE_INVALID_MASK, 0);
 }
@@ -241,7 +247,7 @@ void vfio_cxl_dvsec_reset(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
     PCIDevice *pdev = PCI_DEVICE(vdev);
     uint8_t *wmask = pdev->wmask + dvsecs->device;
     uint8_t *w1cmask = pdev->w1cmask + dvsecs->device;
-    uint16_t cap = pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CAP));
+    uint16_t cap = pci_get_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CAP));
     uint16_t control = R_DVSEC_CONTROL_MEM_ENABLE_MASK;
 
     if (FIELD_EX16(cap, DVSEC_CAP, CACHE_CAPABLE)) {
@@ -255,14 +261,14 @@ void vfio_cxl_dvsec_reset(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
     pci_set_word(w1cmask + A_DVSEC_STATUS, R_DVSEC_STATUS_VIRAL_MASK);
     pci_set_word(wmask + A_DVSEC_LOCK, R_DVSEC_LOCK_CONFIG_LOCK_MASK);
 
-    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL),
+    pci_set_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CONTROL),
                  R_DVSEC_CONTROL_IO_ENABLE_MASK);
-    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_STATUS), 0);
-    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_CONTROL2), 0);
+    pci_set_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_STATUS), 0);
+    pci_set_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CONTROL2), 0);
     vfio_cxl_dvsec_set_status2(vdev, dvsecs,
                                (uint16_t)~R_DVSEC_STATUS2_PM_INIT_COMPLETE_MASK,
                                0);
-    pci_set_word(device_reg(vdev, dvsecs, A_DVSEC_LOCK), 0);
+    pci_set_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_LOCK), 0);
     vfio_cxl_dvsec_set_base(vdev, dvsecs, 0);
 }
 
@@ -270,22 +276,26 @@ void vfio_cxl_dvsec_setup(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
 {
     const VFIOCXLDVSECOffer nothing = { };
 
-    emulate(vdev, dvsecs);
-    dvsecs->capability = pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CAP));
+    vfio_cxl_dvsec_emulate(vdev, dvsecs);
+    dvsecs->capability = pci_get_word(vfio_cxl_dvsec_reg(vdev, dvsecs,
+                                                         A_DVSEC_CAP));
     vfio_cxl_dvsec_offer(vdev, dvsecs, &nothing);
-    pci_set_long(device_reg(vdev, dvsecs,
-                            offsetof(CXLDVSECDevice, range2_base_lo)), 0);
-    pci_set_long(device_reg(vdev, dvsecs,
-                            offsetof(CXLDVSECDevice, range2_base_hi)), 0);
+    pci_set_long(vfio_cxl_dvsec_reg(vdev, dvsecs,
+                                    offsetof(CXLDVSECDevice, range2_base_lo)),
+                 0);
+    pci_set_long(vfio_cxl_dvsec_reg(vdev, dvsecs,
+                                    offsetof(CXLDVSECDevice, range2_base_hi)),
+                 0);
     vfio_cxl_dvsec_reset(vdev, dvsecs);
 }
 
 /* What a write to CONTROL2 asks for and may ask for */
-static uint16_t ring(VFIOPCIDevice *vdev, const VFIOCXLDVSECs *dvsecs,
-                     uint32_t addr, uint32_t val, int len)
+static uint16_t vfio_cxl_dvsec_ring(VFIOPCIDevice *vdev,
+                                    const VFIOCXLDVSECs *dvsecs, uint32_t addr,
+                                    uint32_t val, int len)
 {
     unsigned at = dvsecs->device + A_DVSEC_CONTROL2;
-    uint16_t cap = pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_CAP));
+    uint16_t cap = pci_get_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_CAP));
     uint16_t control2 = vfio_cxl_dvsec_control2(vdev, dvsecs);
     uint16_t asked = 0, can = 0;
 
@@ -323,10 +333,10 @@ uint16_t vfio_cxl_dvsec_write(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
      * CXL r3.1 Section 8.1.3.6: CONFIG_LOCK makes CONTROL read-only. Nothing
      * in CONTROL2 is locked by it.
      */
-    if (pci_get_word(device_reg(vdev, dvsecs, A_DVSEC_LOCK)) &
+    if (pci_get_word(vfio_cxl_dvsec_reg(vdev, dvsecs, A_DVSEC_LOCK)) &
         R_DVSEC_LOCK_CONFIG_LOCK_MASK) {
         pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_CONTROL, 0);
         pci_set_word(pdev->wmask + dvsecs->device + A_DVSEC_LOCK, 0);
     }
-    return ring(vdev, dvsecs, addr, val, len);
+    return vfio_cxl_dvsec_ring(vdev, dvsecs, addr, val, len);
 }

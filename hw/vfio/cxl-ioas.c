@@ -35,7 +35,7 @@ VFIOCXL *vfio_cxl_from_memory(MemoryRegion *mr)
 }
 
 /* Returns: the descriptor of a dma-buf, or a negative errno value */
-static int export_memory(VFIOCXL *cxl, uint64_t offset, uint64_t size)
+static int vfio_cxl_export_memory(VFIOCXL *cxl, uint64_t offset, uint64_t size)
 {
     const size_t argsz = sizeof(struct vfio_device_feature) +
                          sizeof(struct vfio_device_feature_dma_buf) +
@@ -58,7 +58,7 @@ static int export_memory(VFIOCXL *cxl, uint64_t offset, uint64_t size)
  * The functions of backends/iommufd.c warn each time that the kernel does not
  * take what it is given. A guest can bring that about as often as it likes.
  */
-static uint32_t ioas_map_flags(bool readonly)
+static uint32_t vfio_cxl_ioas_map_flags(bool readonly)
 {
     return IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_FIXED_IOVA |
            (readonly ? 0 : IOMMU_IOAS_MAP_WRITEABLE);
@@ -70,15 +70,16 @@ static uint32_t ioas_map_flags(bool readonly)
  * that time; when it returns it is exported anew, so nothing stale is kept.
  * A mapping does not need the descriptor.
  */
-static int map_by_dma_buf(VFIOContainer *bcontainer, VFIOCXL *cxl, hwaddr iova,
-                          uint64_t size, uint64_t offset, bool readonly)
+static int vfio_cxl_map_by_dma_buf(VFIOContainer *bcontainer, VFIOCXL *cxl,
+                                   hwaddr iova, uint64_t size, uint64_t offset,
+                                   bool readonly)
 {
     VFIOIOMMUFDContainer *container = VFIO_IOMMU_IOMMUFD(bcontainer);
     struct iommu_ioas_map_file map = {
         .size = sizeof(map),
-        .flags = ioas_map_flags(readonly),
+        .flags = vfio_cxl_ioas_map_flags(readonly),
         .ioas_id = container->ioas_id,
-        .fd = export_memory(cxl, offset, size),
+        .fd = vfio_cxl_export_memory(cxl, offset, size),
         .iova = iova,
         .length = size,
     };
@@ -93,13 +94,13 @@ static int map_by_dma_buf(VFIOContainer *bcontainer, VFIOCXL *cxl, hwaddr iova,
 }
 
 /* Most kernels cannot pin the memory; one vendor's do */
-static int map_by_address(VFIOContainer *bcontainer, hwaddr iova,
-                          uint64_t size, void *vaddr, bool readonly)
+static int vfio_cxl_map_by_address(VFIOContainer *bcontainer, hwaddr iova,
+                                   uint64_t size, void *vaddr, bool readonly)
 {
     VFIOIOMMUFDContainer *container = VFIO_IOMMU_IOMMUFD(bcontainer);
     struct iommu_ioas_map map = {
         .size = sizeof(map),
-        .flags = ioas_map_flags(readonly),
+        .flags = vfio_cxl_ioas_map_flags(readonly),
         .ioas_id = container->ioas_id,
         .user_va = (uintptr_t)vaddr,
         .iova = iova,
@@ -128,10 +129,11 @@ bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
         ret = VFIO_IOMMU_GET_CLASS(bcontainer)->dma_map(bcontainer, iova, size,
                                                         vaddr, readonly, mr);
     } else {
-        ret = ret_buf = map_by_dma_buf(bcontainer, cxl, iova, size, offset,
-                                       readonly);
+        ret = ret_buf = vfio_cxl_map_by_dma_buf(bcontainer, cxl, iova, size,
+                                                offset, readonly);
         if (ret) {
-            ret = map_by_address(bcontainer, iova, size, vaddr, readonly);
+            ret = vfio_cxl_map_by_address(bcontainer, iova, size, vaddr,
+                                          readonly);
         }
     }
     trace_vfio_cxl_dma_map(name, iova, size, offset, ret_buf, ret);

@@ -55,7 +55,7 @@ bool vfio_cxl_is_open(VFIOCXL *cxl)
 }
 
 /* Replace what is at @mmap by the device's memory or by pages of zeros */
-static bool replace_mapping(VFIOCXL *cxl, bool scratch)
+static bool vfio_cxl_replace_mapping(VFIOCXL *cxl, bool scratch)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     int flags = MAP_FIXED, fd = -1;
@@ -80,12 +80,12 @@ static bool replace_mapping(VFIOCXL *cxl, bool scratch)
  * the same address, before the kernel is told. KVM removes a memory slot
  * while no vCPU runs.
  */
-static void set_backing(VFIOCXL *cxl, bool scratch)
+static void vfio_cxl_set_backing(VFIOCXL *cxl, bool scratch)
 {
     if (!tcg_enabled() || scratch == cxl->scratch) {
         return;
     }
-    if (!replace_mapping(cxl, scratch)) {
+    if (!vfio_cxl_replace_mapping(cxl, scratch)) {
         if (!cxl->map_failed) {
             error_report(VFIO_MSG_PREFIX "cannot map device memory: %s; it "
                          "is not available until a reset brings it back",
@@ -96,7 +96,7 @@ static void set_backing(VFIOCXL *cxl, bool scratch)
              * What was there is gone, if the driver refused: keep others from
              * getting the addresses, which are replaced again later.
              */
-            replace_mapping(cxl, true);
+            vfio_cxl_replace_mapping(cxl, true);
         }
         cxl->map_failed = true;
         cxl->blocked |= VFIO_CXL_NOT_MAPPED;
@@ -108,7 +108,7 @@ static void set_backing(VFIOCXL *cxl, bool scratch)
 }
 
 /* Some kernels want to know where the guest has decoder 0 */
-static void update_view(VFIOCXL *cxl, uint64_t base)
+static void vfio_cxl_update_view(VFIOCXL *cxl, uint64_t base)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     bool lock = cxl_hdm_is_locked(&cxl->hdm, 0);
@@ -129,14 +129,14 @@ void vfio_cxl_update(VFIOCXL *cxl)
     CXLHDMRange range = { };
 
     cxl_hdm_is_committed(&cxl->hdm, 0, &range);
-    update_view(cxl, range.base);
+    vfio_cxl_update_view(cxl, range.base);
     vfio_cxl_dvsec_set_base(cxl->vdev, &cxl->dvsecs, range.base);
     if (vfio_cxl_is_open(cxl)) {
-        set_backing(cxl, false);
+        vfio_cxl_set_backing(cxl, false);
     }
     cxl_route_update(CXL_ENDPOINT(cxl));
     if (!vfio_cxl_is_open(cxl)) {
-        set_backing(cxl, true);
+        vfio_cxl_set_backing(cxl, true);
     }
 }
 
@@ -147,7 +147,8 @@ void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason)
     vfio_cxl_update(cxl);
 }
 
-static bool read_config_word(VFIOCXL *cxl, unsigned offset, uint16_t *value)
+static bool vfio_cxl_read_config_word(VFIOCXL *cxl, unsigned offset,
+                                      uint16_t *value)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     uint16_t le;
@@ -161,26 +162,26 @@ static bool read_config_word(VFIOCXL *cxl, unsigned offset, uint16_t *value)
     return true;
 }
 
-static bool host_in_d0(VFIOCXL *cxl)
+static bool vfio_cxl_host_in_d0(VFIOCXL *cxl)
 {
     unsigned pm = PCI_DEVICE(cxl->vdev)->pm_cap;
     uint16_t control = 0;
 
-    return !pm || (read_config_word(cxl, pm + PCI_PM_CTRL, &control) &&
+    return !pm || (vfio_cxl_read_config_word(cxl, pm + PCI_PM_CTRL, &control) &&
                    !(control & PCI_PM_CTRL_STATE_MASK));
 }
 
 /* A write that enabled the memory for the guest may not have been taken */
-static bool host_allows(VFIOCXL *cxl)
+static bool vfio_cxl_host_allows(VFIOCXL *cxl)
 {
     uint16_t command;
 
     if (cxl->info.kernel->memory_space_gate &&
-        (!read_config_word(cxl, PCI_COMMAND, &command) ||
+        (!vfio_cxl_read_config_word(cxl, PCI_COMMAND, &command) ||
          !(command & PCI_COMMAND_MEMORY))) {
         return false;
     }
-    return host_in_d0(cxl);
+    return vfio_cxl_host_in_d0(cxl);
 }
 
 void vfio_cxl_follow_power(VFIOCXL *cxl)
@@ -192,7 +193,7 @@ void vfio_cxl_follow_power(VFIOCXL *cxl)
         return;
     }
     control = pci_get_word(pdev->config + pdev->pm_cap + PCI_PM_CTRL);
-    if (control & PCI_PM_CTRL_STATE_MASK && host_in_d0(cxl)) {
+    if (control & PCI_PM_CTRL_STATE_MASK && vfio_cxl_host_in_d0(cxl)) {
         pci_default_write_config(pdev, pdev->pm_cap + PCI_PM_CTRL,
                                  control & ~PCI_PM_CTRL_STATE_MASK, 2);
     }
@@ -275,7 +276,7 @@ void vfio_cxl_check_host(VFIOCXL *cxl)
 
     cxl->view_known = false;
     cxl->blocked &= ~VFIO_CXL_HOST_CLOSED;
-    if (vfio_cxl_config_allows(cxl) && !host_allows(cxl)) {
+    if (vfio_cxl_config_allows(cxl) && !vfio_cxl_host_allows(cxl)) {
         cxl->blocked |= VFIO_CXL_HOST_CLOSED;
     }
     if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {

@@ -16,7 +16,7 @@
 #include "cxl-internal.h"
 
 /* What keeps the memory away whatever a decoder says; else "mapped" */
-static VfioCxlState device_state(VFIOCXL *cxl)
+static VfioCxlState vfio_cxl_device_state(VFIOCXL *cxl)
 {
     PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
 
@@ -52,11 +52,11 @@ static VfioCxlState device_state(VFIOCXL *cxl)
     return VFIO_CXL_STATE_CXL_MEM_DISABLED;
 }
 
-static VfioCxlState decoder_state(VFIOCXL *cxl, unsigned n,
-                                  const CXLRouteStatus *status,
-                                  CXLRouteState route)
+static VfioCxlState vfio_cxl_decoder_state(VFIOCXL *cxl, unsigned n,
+                                           const CXLRouteStatus *status,
+                                           CXLRouteState route)
 {
-    VfioCxlState state = device_state(cxl);
+    VfioCxlState state = vfio_cxl_device_state(cxl);
 
     if (state != VFIO_CXL_STATE_MAPPED) {
         return state;
@@ -74,13 +74,13 @@ static VfioCxlState decoder_state(VFIOCXL *cxl, unsigned n,
         return VFIO_CXL_STATE_PATH_NOT_PROGRAMMED;
     case CXL_ROUTE_TAKEN:
         return VFIO_CXL_STATE_RANGE_TAKEN;
-    case CXL_ROUTE_NO_MEMORY: /* device_state() has found out why */
+    case CXL_ROUTE_NO_MEMORY: /* vfio_cxl_device_state() has found out why */
     default:
         g_assert_not_reached();
     }
 }
 
-static uint64_t read_pair(VFIOCXL *cxl, unsigned n, unsigned reg)
+static uint64_t vfio_cxl_read_pair(VFIOCXL *cxl, unsigned n, unsigned reg)
 {
     const unsigned start = A_CXL_HDM_DECODER0_BASE_LO -
                            CXL_HDM_REGISTERS_OFFSET;
@@ -91,7 +91,7 @@ static uint64_t read_pair(VFIOCXL *cxl, unsigned n, unsigned reg)
                         A_CXL_HDM_DECODER0_BASE_LO, 8);
 }
 
-static VfioCxlDecoder *query_decoder(VFIOCXL *cxl, unsigned n)
+static VfioCxlDecoder *vfio_cxl_query_decoder(VFIOCXL *cxl, unsigned n)
 {
     VfioCxlDecoder *info = g_new0(VfioCxlDecoder, 1);
     CXLHDMRange range = { };
@@ -100,12 +100,13 @@ static VfioCxlDecoder *query_decoder(VFIOCXL *cxl, unsigned n)
 
     info->committed = cxl_hdm_is_committed(&cxl->hdm, n, &range);
     info->locked = cxl_hdm_is_locked(&cxl->hdm, n);
-    info->error = FIELD_EX32(read_pair(cxl, n, A_CXL_HDM_DECODER0_CTRL),
+    info->error = FIELD_EX32(vfio_cxl_read_pair(cxl, n,
+                                                A_CXL_HDM_DECODER0_CTRL),
                              CXL_HDM_DECODER0_CTRL, ERR);
-    info->base = read_pair(cxl, n, A_CXL_HDM_DECODER0_BASE_LO);
-    info->size = read_pair(cxl, n, A_CXL_HDM_DECODER0_SIZE_LO);
+    info->base = vfio_cxl_read_pair(cxl, n, A_CXL_HDM_DECODER0_BASE_LO);
+    info->size = vfio_cxl_read_pair(cxl, n, A_CXL_HDM_DECODER0_SIZE_LO);
     info->dpa = range.dpa;
-    info->state = decoder_state(cxl, n, &status, route);
+    info->state = vfio_cxl_decoder_state(cxl, n, &status, route);
     if (status.window) {
         info->window = g_new0(VfioCxlWindow, 1);
         info->window->index = status.window->index;
@@ -118,14 +119,14 @@ static VfioCxlDecoder *query_decoder(VFIOCXL *cxl, unsigned n)
     return info;
 }
 
-static void query_cxl(VFIOCXL *cxl, VfioCxlDeviceCxl *info)
+static void vfio_cxl_query_decoders(VFIOCXL *cxl, VfioCxlDeviceCxl *info)
 {
     VfioCxlDecoderList **tail = &info->decoders;
 
     info->kernel = g_strdup(cxl->info.kernel->name);
     info->size = cxl->info.memory_size;
     for (unsigned n = 0; n < cxl->hdm.count; n++) {
-        VfioCxlDecoder *decoder = query_decoder(cxl, n);
+        VfioCxlDecoder *decoder = vfio_cxl_query_decoder(cxl, n);
 
         if (n == 0 || decoder->state == VFIO_CXL_STATE_MAPPED) {
             info->state = decoder->state;
@@ -134,7 +135,7 @@ static void query_cxl(VFIOCXL *cxl, VfioCxlDeviceCxl *info)
     }
 }
 
-static VfioCxlDevice *query_device(VFIOCXL *cxl)
+static VfioCxlDevice *vfio_cxl_query_device(VFIOCXL *cxl)
 {
     VfioCxlDevice *info = g_new0(VfioCxlDevice, 1);
 
@@ -146,12 +147,12 @@ static VfioCxlDevice *query_device(VFIOCXL *cxl)
         info->u.pci.reason = g_strdup(cxl->plain_reason);
     } else {
         info->mode = VFIO_CXL_MODE_CXL;
-        query_cxl(cxl, &info->u.cxl);
+        vfio_cxl_query_decoders(cxl, &info->u.cxl);
     }
     return info;
 }
 
-static int collect_device(Object *obj, void *opaque)
+static int vfio_cxl_collect_device(Object *obj, void *opaque)
 {
     VfioCxlDeviceList ***tail = opaque;
     VFIOPCIDevice *vdev;
@@ -159,7 +160,7 @@ static int collect_device(Object *obj, void *opaque)
     if (object_dynamic_cast(obj, TYPE_VFIO_PCI) && DEVICE(obj)->realized) {
         vdev = VFIO_PCI_DEVICE(obj);
         if (vdev->cxl.cxl && !vdev->cxl.cxl->exited) {
-            QAPI_LIST_APPEND(*tail, query_device(vdev->cxl.cxl));
+            QAPI_LIST_APPEND(*tail, vfio_cxl_query_device(vdev->cxl.cxl));
         }
     }
     return 0;
@@ -169,11 +170,12 @@ VfioCxlDeviceList *qmp_query_vfio_cxl(Error **errp)
 {
     VfioCxlDeviceList *list = NULL, **tail = &list;
 
-    object_child_foreach_recursive(object_get_root(), collect_device, &tail);
+    object_child_foreach_recursive(object_get_root(), vfio_cxl_collect_device,
+                                   &tail);
     return list;
 }
 
-static void print_decoder(Monitor *mon, unsigned n, VfioCxlDecoder *d)
+static void vfio_cxl_print_decoder(Monitor *mon, unsigned n, VfioCxlDecoder *d)
 {
     monitor_printf(mon, "  decoder %u: %s", n,
                    qapi_enum_lookup(&VfioCxlState_lookup, d->state));
@@ -221,15 +223,15 @@ static void hmp_info_vfio_cxl(Monitor *mon, const QDict *qdict)
                                         device->u.cxl.state),
                        device->u.cxl.size, device->u.cxl.kernel);
         for (VfioCxlDecoderList *d = device->u.cxl.decoders; d; d = d->next) {
-            print_decoder(mon, n++, d->value);
+            vfio_cxl_print_decoder(mon, n++, d->value);
         }
     }
 }
 
-static void get_status(Object *obj, Visitor *v, const char *name, void *opaque,
-                       Error **errp)
+static void vfio_cxl_get_status(Object *obj, Visitor *v, const char *name,
+                                void *opaque, Error **errp)
 {
-    VfioCxlDevice *info = query_device(VFIO_CXL(obj));
+    VfioCxlDevice *info = vfio_cxl_query_device(VFIO_CXL(obj));
 
     visit_type_VfioCxlDevice(v, name, &info, errp);
     qapi_free_VfioCxlDevice(info);
@@ -237,8 +239,8 @@ static void get_status(Object *obj, Visitor *v, const char *name, void *opaque,
 
 void vfio_cxl_query_class_init(ObjectClass *klass)
 {
-    object_class_property_add(klass, "status", "VfioCxlDevice", get_status,
-                              NULL, NULL, NULL);
+    object_class_property_add(klass, "status", "VfioCxlDevice",
+                              vfio_cxl_get_status, NULL, NULL, NULL);
     object_class_property_set_description(klass, "status",
         "What query-vfio-cxl tells about the device");
 }

@@ -32,35 +32,35 @@
 /*
  * The kernel's own CXL Device DVSEC. Nothing but doorbells goes there.
  */
-static unsigned kernel_reg(VFIOCXL *cxl, unsigned reg)
+static unsigned vfio_cxl_kernel_reg(VFIOCXL *cxl, unsigned reg)
 {
     return cxl->dvsecs.device + reg;
 }
 
-static bool write_control2(VFIOCXL *cxl, uint16_t value)
+static bool vfio_cxl_write_control2(VFIOCXL *cxl, uint16_t value)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     uint16_t le = cpu_to_le16(value);
     int ret;
 
-    ret = vbasedev->io_ops->region_write(vbasedev,
-                                         VFIO_PCI_CONFIG_REGION_INDEX,
-                                         kernel_reg(cxl, A_DVSEC_CONTROL2),
+    ret = vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                         vfio_cxl_kernel_reg(cxl,
+                                                             A_DVSEC_CONTROL2),
                                          sizeof(le), &le, false);
     trace_vfio_cxl_doorbell(vfio_cxl_name(cxl), value, ret);
     return ret == sizeof(le);
 }
 
 /* STATUS2, 0 if it cannot be read */
-static uint16_t read_status2(VFIOCXL *cxl)
+static uint16_t vfio_cxl_read_status2(VFIOCXL *cxl)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     uint16_t value;
     int ret;
 
-    ret = vbasedev->io_ops->region_read(vbasedev,
-                                        VFIO_PCI_CONFIG_REGION_INDEX,
-                                        kernel_reg(cxl, A_DVSEC_STATUS2),
+    ret = vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                        vfio_cxl_kernel_reg(cxl,
+                                                            A_DVSEC_STATUS2),
                                         sizeof(value), &value);
     return ret == sizeof(value) ? le16_to_cpu(value) : 0;
 }
@@ -68,23 +68,25 @@ static uint16_t read_status2(VFIOCXL *cxl)
 /*
  * Cache write-back
  */
-static bool writes_back(VFIOCXL *cxl)
+static bool vfio_cxl_writes_back(VFIOCXL *cxl)
 {
     return cxl->info.kernel->writes_back &&
            vfio_cxl_dvsec_can_write_back(cxl->vdev, &cxl->dvsecs);
 }
 
-static bool caching_disabled(VFIOCXL *cxl)
+static bool vfio_cxl_caching_disabled(VFIOCXL *cxl)
 {
     return vfio_cxl_dvsec_control2(cxl->vdev, &cxl->dvsecs) &
            R_DVSEC_CONTROL2_DISABLE_CACHING_MASK;
 }
 
 /* Where bits are forwarded, with the guest's choice */
-static uint16_t with_caching(VFIOCXL *cxl, uint16_t doorbell)
+static uint16_t vfio_cxl_with_caching(VFIOCXL *cxl, uint16_t doorbell)
 {
-    return doorbell | (writes_back(cxl) && caching_disabled(cxl) ?
-                       R_DVSEC_CONTROL2_DISABLE_CACHING_MASK : 0);
+    if (vfio_cxl_writes_back(cxl) && vfio_cxl_caching_disabled(cxl)) {
+        doorbell |= R_DVSEC_CONTROL2_DISABLE_CACHING_MASK;
+    }
+    return doorbell;
 }
 
 /*
@@ -92,23 +94,24 @@ static uint16_t with_caching(VFIOCXL *cxl, uint16_t doorbell)
  * on only together with Initiate Cache Write Back and Invalidation, so each
  * change has to come with one.
  */
-static void set_caching(VFIOCXL *cxl)
+static void vfio_cxl_set_caching(VFIOCXL *cxl)
 {
-    if (writes_back(cxl)) {
-        write_control2(cxl, with_caching(cxl,
-                                         R_DVSEC_CONTROL2_INITIATE_WBI_MASK));
+    if (vfio_cxl_writes_back(cxl)) {
+        uint16_t wbi = R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
+
+        vfio_cxl_write_control2(cxl, vfio_cxl_with_caching(cxl, wbi));
     }
 }
 
 /* The next user is to find caching as a reset would leave it */
 void vfio_cxl_release_caching(VFIOCXL *cxl)
 {
-    if (writes_back(cxl)) {
-        write_control2(cxl, R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
+    if (vfio_cxl_writes_back(cxl)) {
+        vfio_cxl_write_control2(cxl, R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
     }
 }
 
-static bool wait_until(int64_t deadline)
+static bool vfio_cxl_wait_until(int64_t deadline)
 {
     if (g_get_monotonic_time() >= deadline) {
         return false;
@@ -119,43 +122,44 @@ static bool wait_until(int64_t deadline)
 
 void vfio_cxl_refresh_status(VFIOCXL *cxl)
 {
-    if (writes_back(cxl)) {
+    if (vfio_cxl_writes_back(cxl)) {
+        bool shown = vfio_cxl_caching_disabled(cxl) && cxl->wrote_back;
+
         vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs,
                                    R_DVSEC_STATUS2_CACHE_INVALID_MASK,
-                                   caching_disabled(cxl) && cxl->wrote_back ?
-                                   read_status2(cxl) : 0);
+                                   shown ? vfio_cxl_read_status2(cxl) : 0);
     }
 }
 
 /* Kernels that forward these bits do not write back before they reset */
-static void flush_cache(VFIOCXL *cxl, int64_t deadline)
+static void vfio_cxl_flush_cache(VFIOCXL *cxl, int64_t deadline)
 {
     bool done;
 
-    write_control2(cxl, R_DVSEC_CONTROL2_DISABLE_CACHING_MASK |
-                        R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
+    vfio_cxl_write_control2(cxl, R_DVSEC_CONTROL2_DISABLE_CACHING_MASK |
+                                 R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
     do {
-        done = read_status2(cxl) & R_DVSEC_STATUS2_CACHE_INVALID_MASK;
-    } while (!done && wait_until(deadline));
+        done = vfio_cxl_read_status2(cxl) & R_DVSEC_STATUS2_CACHE_INVALID_MASK;
+    } while (!done && vfio_cxl_wait_until(deadline));
     trace_vfio_cxl_flush(vfio_cxl_name(cxl), done);
 }
 
 /*
  * Ways to reset the physical device
  */
-static int device_reset(VFIOCXL *cxl)
+static int vfio_cxl_device_reset(VFIOCXL *cxl)
 {
     int64_t deadline = g_get_monotonic_time() + RESET_LIMIT_US;
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     int ret;
 
-    if (writes_back(cxl)) {
-        flush_cache(cxl, deadline);
+    if (vfio_cxl_writes_back(cxl)) {
+        vfio_cxl_flush_cache(cxl, deadline);
     }
     do {
         ret = ioctl(vbasedev->fd, VFIO_DEVICE_RESET) ? -errno : 0;
-    } while (ret == -EAGAIN && wait_until(deadline));
-    set_caching(cxl);
+    } while (ret == -EAGAIN && vfio_cxl_wait_until(deadline));
+    vfio_cxl_set_caching(cxl);
     trace_vfio_cxl_device_reset(vfio_cxl_name(cxl), ret);
     return ret;
 }
@@ -170,16 +174,16 @@ static int vfio_cxl_resetfn(VFIOPCIDevice *vdev)
     VFIOCXL *cxl = vdev->cxl.cxl;
     VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(vbasedev->bcontainer);
 
-    cxl->reset_result = device_reset(cxl);
+    cxl->reset_result = vfio_cxl_device_reset(cxl);
     if (cxl->reset_result && cxl->info.kernel->rereads_decoder &&
         !vioc->pci_hot_reset(vbasedev, true)) {
-        cxl->reset_result = device_reset(cxl);
+        cxl->reset_result = vfio_cxl_device_reset(cxl);
     }
     return 0;
 }
 
 /* Some kernels leave Memory Space enabled where the guest has disabled it */
-static void restore_memory_space(VFIOCXL *cxl)
+static void vfio_cxl_follow_memory_space(VFIOCXL *cxl)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
@@ -221,12 +225,12 @@ static void vfio_cxl_remap_bars(VFIOPCIDevice *vdev)
 }
 
 /* After a reset has worked, or has not: see what there is */
-static void finish_reset(VFIOCXL *cxl, int ret)
+static void vfio_cxl_finish_reset(VFIOCXL *cxl, int ret)
 {
     unsigned over = VFIO_CXL_IN_RESET;
 
     trace_vfio_cxl_reset(vfio_cxl_name(cxl), ret);
-    restore_memory_space(cxl);
+    vfio_cxl_follow_memory_space(cxl);
     vfio_cxl_follow_power(cxl);
     if (ret == 0) {
         over |= VFIO_CXL_RESET_FAILED | VFIO_CXL_NOT_MAPPED;
@@ -252,22 +256,23 @@ void vfio_cxl_flr(VFIOCXL *cxl)
 {
     /* CXL r3.1 Section 9.5: CXL.mem and the DVSECs are not affected */
     vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
-    finish_reset(cxl, device_reset(cxl));
+    vfio_cxl_finish_reset(cxl, vfio_cxl_device_reset(cxl));
     vfio_cxl_remap_bars(cxl->vdev);
 }
 
 /* The kernel carries out a CXL reset when the bit is written */
-static int config_reset(VFIOCXL *cxl)
+static int vfio_cxl_config_reset(VFIOCXL *cxl)
 {
     const uint16_t done = R_DVSEC_STATUS2_RST_DONE_MASK;
     const uint16_t error = R_DVSEC_STATUS2_RST_ERR_MASK;
 
-    uint16_t value = with_caching(cxl, R_DVSEC_CONTROL2_INITIATE_RST_MASK);
+    uint16_t value = vfio_cxl_with_caching(cxl,
+                                           R_DVSEC_CONTROL2_INITIATE_RST_MASK);
 
-    if (!write_control2(cxl, value)) {
+    if (!vfio_cxl_write_control2(cxl, value)) {
         return -EIO;
     }
-    return (read_status2(cxl) & (done | error)) == done ? 0 : -EIO;
+    return (vfio_cxl_read_status2(cxl) & (done | error)) == done ? 0 : -EIO;
 }
 
 /*
@@ -285,16 +290,16 @@ static void cxl_reset(VFIOCXL *cxl)
     vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
     vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result, 0);
     if (cxl->info.kernel->cxl_reset == VFIO_CXL_RESET_BY_IOCTL) {
-        ret = device_reset(cxl);
+        ret = vfio_cxl_device_reset(cxl);
     } else {
-        ret = config_reset(cxl);
+        ret = vfio_cxl_config_reset(cxl);
     }
     vfio_cxl_dvsec_cxl_reset(cxl->vdev, &cxl->dvsecs);
-    set_caching(cxl);
+    vfio_cxl_set_caching(cxl);
     vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result,
                                ret ? R_DVSEC_STATUS2_RST_ERR_MASK :
                                      R_DVSEC_STATUS2_RST_DONE_MASK);
-    finish_reset(cxl, ret);
+    vfio_cxl_finish_reset(cxl, ret);
     vfio_cxl_remap_bars(cxl->vdev);
 }
 
@@ -304,7 +309,7 @@ void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
     uint16_t wbi = doorbells & R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
 
     if (wbi || (old ^ new) & R_DVSEC_CONTROL2_DISABLE_CACHING_MASK) {
-        set_caching(cxl);
+        vfio_cxl_set_caching(cxl);
         /* What QEMU adds to a write of the guest's must not show */
         cxl->wrote_back = wbi;
     }
@@ -317,7 +322,7 @@ void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
  * What can be offered to a guest. Two variants of one generation can be told
  * apart only by whether the view of decoder 0 outlives a reset.
  */
-static void offer(VFIOCXL *cxl)
+static void vfio_cxl_offer(VFIOCXL *cxl)
 {
     const VFIOCXLKernel *kernel = cxl->info.kernel;
     VFIOCXLDVSECOffer offer = {
@@ -330,21 +335,21 @@ static void offer(VFIOCXL *cxl)
     vfio_cxl_dvsec_offer(cxl->vdev, &cxl->dvsecs, &offer);
 }
 
-static void start_probe(VFIOCXL *cxl)
+static void vfio_cxl_start_probe(VFIOCXL *cxl)
 {
     cxl->probing = cxl->info.kernel->wants_gpa && !cxl->keeps_view &&
                    vfio_cxl_write_view(&cxl->vdev->vbasedev, &cxl->info,
                                        PROBE_BASE, false);
 }
 
-static void end_probe(VFIOCXL *cxl)
+static void vfio_cxl_end_probe(VFIOCXL *cxl)
 {
     uint64_t base;
 
     if (cxl->probing && vfio_cxl_read_view(&cxl->vdev->vbasedev, &cxl->info,
                                            &base)) {
         cxl->keeps_view = base == PROBE_BASE;
-        offer(cxl);
+        vfio_cxl_offer(cxl);
     }
     cxl->probing = false;
 }
@@ -352,7 +357,7 @@ static void end_probe(VFIOCXL *cxl)
 void vfio_cxl_reset_setup(VFIOCXL *cxl)
 {
     cxl->vdev->resetfn = vfio_cxl_resetfn;
-    offer(cxl);
+    vfio_cxl_offer(cxl);
 }
 
 /*
@@ -371,7 +376,7 @@ void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
         cxl->reset_result = 1; /* not done yet */
         /* Without power it is as if it was plugged anew, see pci_set_power() */
         cxl->arriving |= !PCI_DEVICE(vdev)->enabled;
-        start_probe(cxl);
+        vfio_cxl_start_probe(cxl);
     }
 }
 
@@ -381,12 +386,12 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
 
     if (cxl && !cxl->plain) {
         if (cxl->reset_result > 0) {
-            cxl->reset_result = device_reset(cxl);
+            cxl->reset_result = vfio_cxl_device_reset(cxl);
         }
         if (cxl->reset_result == 0) {
-            end_probe(cxl);
+            vfio_cxl_end_probe(cxl);
         }
-        finish_reset(cxl, cxl->reset_result);
+        vfio_cxl_finish_reset(cxl, cxl->reset_result);
         /* In device_add, and when the guest powers up the slot */
         if (cxl->arriving && PCI_DEVICE(vdev)->enabled &&
             cxl->reset_result == 0) {

@@ -71,18 +71,18 @@ static const VFIOCXLKernel kernel_v6 = {
     .memory_returns_late = true,
 };
 
-static bool read_region(VFIODevice *vbasedev, unsigned region, off_t offset,
-                        unsigned size, void *data)
+static bool vfio_cxl_read_region(VFIODevice *vbasedev, unsigned region,
+                                 off_t offset, unsigned size, void *data)
 {
     return vbasedev->io_ops->region_read(vbasedev, region, offset, size,
                                          data) == size;
 }
 
-static bool read_config(VFIODevice *vbasedev, unsigned offset,
-                        uint32_t *value)
+static bool vfio_cxl_read_config_dword(VFIODevice *vbasedev, unsigned offset,
+                                       uint32_t *value)
 {
-    if (!read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX, offset,
-                     sizeof(*value), value)) {
+    if (!vfio_cxl_read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX, offset,
+                              sizeof(*value), value)) {
         return false;
     }
     *value = le32_to_cpu(*value);
@@ -90,8 +90,8 @@ static bool read_config(VFIODevice *vbasedev, unsigned offset,
 }
 
 /* Offset and @length of the CXL DVSEC @id in config space; 0 if none */
-static uint16_t find_dvsec(VFIODevice *vbasedev, uint16_t id,
-                           unsigned *length)
+static uint16_t vfio_cxl_find_dvsec(VFIODevice *vbasedev, uint16_t id,
+                                    unsigned *length)
 {
     uint16_t pos = PCI_CONFIG_SPACE_SIZE;
     uint32_t header, dvsec1, dvsec2;
@@ -100,12 +100,14 @@ static uint16_t find_dvsec(VFIODevice *vbasedev, uint16_t id,
     for (int i = 0; i < PCIE_CONFIG_SPACE_SIZE / 8 && pos; i++) {
         if (pos < PCI_CONFIG_SPACE_SIZE || !QEMU_IS_ALIGNED(pos, 4) ||
             pos > PCIE_CONFIG_SPACE_SIZE - sizeof(DVSECHeader) ||
-            !read_config(vbasedev, pos, &header)) {
+            !vfio_cxl_read_config_dword(vbasedev, pos, &header)) {
             return 0;
         }
         if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_DVSEC &&
-            read_config(vbasedev, pos + PCI_DVSEC_HEADER1, &dvsec1) &&
-            read_config(vbasedev, pos + PCI_DVSEC_HEADER2, &dvsec2) &&
+            vfio_cxl_read_config_dword(vbasedev, pos + PCI_DVSEC_HEADER1,
+                                       &dvsec1) &&
+            vfio_cxl_read_config_dword(vbasedev, pos + PCI_DVSEC_HEADER2,
+                                       &dvsec2) &&
             PCI_DVSEC_HEADER1_VID(dvsec1) == CXL_VENDOR_ID &&
             PCI_DVSEC_HEADER2_ID(dvsec2) == id) {
             *length = PCI_DVSEC_HEADER1_LEN(dvsec1);
@@ -120,15 +122,15 @@ bool vfio_cxl_find_block(VFIODevice *vbasedev, unsigned *bar,
                          uint64_t *offset)
 {
     unsigned length, first = offsetof(CXLDVSECRegisterLocator, reg0_base_lo);
-    uint16_t pos = find_dvsec(vbasedev, REG_LOC_DVSEC, &length);
+    uint16_t pos = vfio_cxl_find_dvsec(vbasedev, REG_LOC_DVSEC, &length);
     uint32_t lo, hi;
 
     if (!pos) {
         return false;
     }
     for (unsigned i = first; i + 8 <= length; i += 8) {
-        if (read_config(vbasedev, pos + i, &lo) &&
-            read_config(vbasedev, pos + i + 4, &hi) &&
+        if (vfio_cxl_read_config_dword(vbasedev, pos + i, &lo) &&
+            vfio_cxl_read_config_dword(vbasedev, pos + i + 4, &hi) &&
             (lo & 0xff00) == RBI_COMPONENT_REG && (lo & 7) < PCI_ROM_SLOT) {
             *bar = lo & 7;
             *offset = ((uint64_t)hi << 32) | (lo & 0xffff0000);
@@ -139,40 +141,41 @@ bool vfio_cxl_find_block(VFIODevice *vbasedev, unsigned *bar,
 }
 
 /* A capability that can be read as a struct: kernels with CXL align to 8 */
-static const void *find_cap(const void *reply, uint32_t size, uint32_t offset,
-                            uint16_t id, uint32_t *length)
+static const void *vfio_cxl_find_cap(const void *reply, uint32_t size,
+                                     uint32_t offset, uint16_t id,
+                                     uint32_t *length)
 {
     const void *cap = vfio_info_find_cap(reply, size, offset, id, length);
 
     return QEMU_PTR_IS_ALIGNED(cap, 8) ? cap : NULL;
 }
 
-static const void *find_region_cap(const struct vfio_region_info *info,
-                                   uint16_t id, uint32_t *length)
+static const void *vfio_cxl_find_region_cap(const struct vfio_region_info *info,
+                                            uint16_t id, uint32_t *length)
 {
     if (!(info->flags & VFIO_REGION_INFO_FLAG_CAPS)) {
         return NULL;
     }
-    return find_cap(info, info->argsz, info->cap_offset, id, length);
+    return vfio_cxl_find_cap(info, info->argsz, info->cap_offset, id, length);
 }
 
 /* Type and subtype of a device-specific region; NULL if it has none */
-static const struct vfio_region_info_cap_type *get_type(
+static const struct vfio_region_info_cap_type *vfio_cxl_get_type(
     const struct vfio_region_info *info)
 {
     const struct vfio_region_info_cap_type *type;
     uint32_t length;
 
-    type = find_region_cap(info, VFIO_REGION_INFO_CAP_TYPE, &length);
+    type = vfio_cxl_find_region_cap(info, VFIO_REGION_INFO_CAP_TYPE, &length);
     return type && length >= sizeof(*type) ? type : NULL;
 }
 
 /* A region of type CXL, by its index */
-static const struct vfio_region_info *get_region(VFIODevice *vbasedev,
-                                                 unsigned index,
-                                                 uint32_t region_type,
-                                                 uint32_t subtype,
-                                                 Error **errp)
+static const struct vfio_region_info *vfio_cxl_get_region(VFIODevice *vbasedev,
+                                                          unsigned index,
+                                                          uint32_t region_type,
+                                                          uint32_t subtype,
+                                                          Error **errp)
 {
     const struct vfio_region_info_cap_type *type;
     struct vfio_region_info *info = NULL;
@@ -190,7 +193,7 @@ static const struct vfio_region_info *get_region(VFIODevice *vbasedev,
                          index);
         return NULL;
     }
-    type = get_type(info);
+    type = vfio_cxl_get_type(info);
     if (!type || type->type != region_type || type->subtype != subtype) {
         error_setg(errp, "region %u is not of the CXL type %u", index,
                    subtype);
@@ -199,16 +202,17 @@ static const struct vfio_region_info *get_region(VFIODevice *vbasedev,
     return info;
 }
 
-static bool get_memory(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+static bool vfio_cxl_get_memory(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                                Error **errp)
 {
     const uint32_t need = VFIO_REGION_INFO_FLAG_READ |
                           VFIO_REGION_INFO_FLAG_WRITE |
                           VFIO_REGION_INFO_FLAG_MMAP;
     const struct vfio_region_info *region;
 
-    region = get_region(vbasedev, info->memory_region,
-                        info->kernel->region_type,
-                        VFIO_REGION_SUBTYPE_CXL_MEM, errp);
+    region = vfio_cxl_get_region(vbasedev, info->memory_region,
+                                 info->kernel->region_type,
+                                 VFIO_REGION_SUBTYPE_CXL_MEM, errp);
     if (!region) {
         return false;
     }
@@ -226,14 +230,14 @@ static bool get_memory(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
     return true;
 }
 
-static bool get_registers(VFIODevice *vbasedev, VFIOCXLInfo *info,
-                          Error **errp)
+static bool vfio_cxl_get_registers(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                                   Error **errp)
 {
     const struct vfio_region_info *region;
 
-    region = get_region(vbasedev, info->registers_region,
-                        info->kernel->region_type,
-                        VFIO_REGION_SUBTYPE_CXL_COMP_REGS, errp);
+    region = vfio_cxl_get_region(vbasedev, info->registers_region,
+                                 info->kernel->region_type,
+                                 VFIO_REGION_SUBTYPE_CXL_COMP_REGS, errp);
     if (!region) {
         return false;
     }
@@ -258,12 +262,12 @@ bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
         ok = false;
     } else if (offset >= info->registers_offset &&
                offset - info->registers_offset + 4 <= info->registers_size) {
-        ok = read_region(vbasedev, info->registers_region,
-                         offset - info->registers_offset, sizeof(*value),
-                         value);
+        ok = vfio_cxl_read_region(vbasedev, info->registers_region,
+                                  offset - info->registers_offset,
+                                  sizeof(*value), value);
     } else if (!info->kernel->traps_block) {
-        ok = read_region(vbasedev, info->bar, info->block + offset,
-                         sizeof(*value), value);
+        ok = vfio_cxl_read_region(vbasedev, info->bar, info->block + offset,
+                                  sizeof(*value), value);
     } else {
         ok = false;
     }
@@ -276,13 +280,13 @@ bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
 }
 
 /* The command register, little-endian as these two have it */
-static bool read_command(VFIODevice *vbasedev, uint16_t *command)
+static bool vfio_cxl_read_command(VFIODevice *vbasedev, uint16_t *command)
 {
-    return read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
-                       sizeof(*command), command);
+    return vfio_cxl_read_region(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
+                                PCI_COMMAND, sizeof(*command), command);
 }
 
-static void write_command(VFIODevice *vbasedev, uint16_t command)
+static void vfio_cxl_write_command(VFIODevice *vbasedev, uint16_t command)
 {
     vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
                                    PCI_COMMAND, sizeof(command), &command,
@@ -293,22 +297,24 @@ static void write_command(VFIODevice *vbasedev, uint16_t command)
  * Where registers are the hardware's, they answer only while Memory Space is
  * enabled. Returns the command register to be put back, or -1.
  */
-static int enable_memory_space(VFIODevice *vbasedev, const VFIOCXLInfo *info)
+static int vfio_cxl_enable_memory_space(VFIODevice *vbasedev,
+                                        const VFIOCXLInfo *info)
 {
     uint16_t command;
 
-    if (info->kernel->traps_block || !read_command(vbasedev, &command) ||
+    if (info->kernel->traps_block ||
+        !vfio_cxl_read_command(vbasedev, &command) ||
         le16_to_cpu(command) & PCI_COMMAND_MEMORY) {
         return -1;
     }
-    write_command(vbasedev, command | cpu_to_le16(PCI_COMMAND_MEMORY));
+    vfio_cxl_write_command(vbasedev, command | cpu_to_le16(PCI_COMMAND_MEMORY));
     return command;
 }
 
-static void restore_memory_space(VFIODevice *vbasedev, int saved)
+static void vfio_cxl_restore_memory_space(VFIODevice *vbasedev, int saved)
 {
     if (saved >= 0) {
-        write_command(vbasedev, saved);
+        vfio_cxl_write_command(vbasedev, saved);
     }
 }
 
@@ -396,8 +402,8 @@ static bool vfio_cxl_check_ras(const VFIOCXLInfo *info, Error **errp)
     return false;
 }
 
-static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
-                           Error **errp)
+static bool vfio_cxl_check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                                    Error **errp)
 {
     uint32_t ctrl, base_lo, base_hi, size_lo, size_hi;
     unsigned d0 = info->hdm_offset;
@@ -457,14 +463,15 @@ static bool check_decoders(VFIODevice *vbasedev, VFIOCXLInfo *info,
 }
 
 /* CXL r3.1 Section 8.1.3: the device must say that it has CXL.mem */
-static bool check_dvsec(VFIODevice *vbasedev, Error **errp)
+static bool vfio_cxl_check_dvsec(VFIODevice *vbasedev, Error **errp)
 {
     unsigned length;
-    uint16_t pos = find_dvsec(vbasedev, PCIE_CXL_DEVICE_DVSEC, &length);
+    uint16_t pos = vfio_cxl_find_dvsec(vbasedev, PCIE_CXL_DEVICE_DVSEC,
+                                       &length);
     uint32_t cap;
 
     if (!pos || length < offsetof(CXLDVSECDevice, cap3) ||
-        !read_config(vbasedev, pos + PCI_DVSEC_HEADER2, &cap)) {
+        !vfio_cxl_read_config_dword(vbasedev, pos + PCI_DVSEC_HEADER2, &cap)) {
         error_setg(errp, "it has no CXL Device DVSEC");
         return false;
     }
@@ -477,8 +484,8 @@ static bool check_dvsec(VFIODevice *vbasedev, Error **errp)
 }
 
 /* The component register block must be where the device itself says */
-static bool check_block(VFIODevice *vbasedev, const VFIOCXLInfo *info,
-                        Error **errp)
+static bool vfio_cxl_check_block(VFIODevice *vbasedev, const VFIOCXLInfo *info,
+                                 Error **errp)
 {
     uint64_t block;
     unsigned bar;
@@ -494,7 +501,8 @@ static bool check_block(VFIODevice *vbasedev, const VFIOCXLInfo *info,
 }
 
 /* The part of the BAR that is not the guest's must not be mapped */
-static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
+static bool vfio_cxl_check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                               Error **errp)
 {
     const struct vfio_region_info_cap_sparse_mmap *sparse;
     struct vfio_region_info *region = NULL;
@@ -521,8 +529,8 @@ static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
     if (!(region->flags & VFIO_REGION_INFO_FLAG_MMAP)) {
         return true;
     }
-    sparse = find_region_cap(region, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
-                             &length);
+    sparse = vfio_cxl_find_region_cap(region, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+                                      &length);
     if (!sparse || length < sizeof(*sparse) ||
         !vfio_info_sparse_fits(region, sparse)) {
         error_setg(errp, "BAR %u with component registers does not say which "
@@ -544,8 +552,8 @@ static bool check_bar(VFIODevice *vbasedev, VFIOCXLInfo *info, Error **errp)
     return true;
 }
 
-static void read_v2(VFIOCXLInfo *info,
-                    const struct vfio_device_info_cap_cxl *cap)
+static void vfio_cxl_read_v2(VFIOCXLInfo *info,
+                             const struct vfio_device_info_cap_cxl *cap)
 {
     info->kernel = &kernel_v2;
     info->bar = cap->hdm_regs_bar_index;
@@ -556,8 +564,8 @@ static void read_v2(VFIOCXLInfo *info,
     info->committed = cap->flags & VFIO_CXL_CAP_FIRMWARE_COMMITTED;
 }
 
-static void read_v3(VFIOCXLInfo *info,
-                    const struct vfio_device_info_cap_cxl_v3 *cap)
+static void vfio_cxl_read_v3(VFIOCXLInfo *info,
+                             const struct vfio_device_info_cap_cxl_v3 *cap)
 {
     info->kernel = &kernel_v3;
     info->bar = cap->comp_reg_bar;
@@ -569,8 +577,8 @@ static void read_v3(VFIOCXLInfo *info,
 }
 
 /* Do these bytes make sense as the second form of the capability? */
-static bool looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
-                          uint32_t length)
+static bool vfio_cxl_looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
+                                   uint32_t length)
 {
     const uint32_t flags = VFIO_CXL_CAP_FIRMWARE_COMMITTED |
                            VFIO_CXL_CAP_CACHE_CAPABLE;
@@ -583,8 +591,8 @@ static bool looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
 }
 
 /* As the third? Where the second has flags it has a region index. */
-static bool looks_like_v3(const struct vfio_device_info_cap_cxl_v3 *cap,
-                          uint32_t length)
+static bool vfio_cxl_looks_like_v3(
+    const struct vfio_device_info_cap_cxl_v3 *cap, uint32_t length)
 {
     return length >= sizeof(*cap) &&
            cap->hdm_region_idx >= VFIO_PCI_NUM_REGIONS &&
@@ -593,15 +601,15 @@ static bool looks_like_v3(const struct vfio_device_info_cap_cxl_v3 *cap,
            cap->comp_reg_size == CXL2_COMPONENT_BLOCK_SIZE;
 }
 
-static bool read_device_cap(VFIOCXLInfo *info, const void *cap,
-                            uint32_t length, Error **errp)
+static bool vfio_cxl_read_device_cap(VFIOCXLInfo *info, const void *cap,
+                                     uint32_t length, Error **errp)
 {
-    if (looks_like_v2(cap, length)) {
-        read_v2(info, cap);
+    if (vfio_cxl_looks_like_v2(cap, length)) {
+        vfio_cxl_read_v2(info, cap);
         return true;
     }
-    if (looks_like_v3(cap, length)) {
-        read_v3(info, cap);
+    if (vfio_cxl_looks_like_v3(cap, length)) {
+        vfio_cxl_read_v3(info, cap);
         return true;
     }
     error_setg(errp, "the kernel describes the CXL device in a form that is "
@@ -614,8 +622,8 @@ static bool read_device_cap(VFIOCXLInfo *info, const void *cap,
  * The capability of the registers region that says where they are. Its id is
  * not settled: it is the one that is none of those that exist.
  */
-static bool read_geometry(const struct vfio_region_info *region,
-                          unsigned *bar, uint64_t *offset)
+static bool vfio_cxl_read_geometry(const struct vfio_region_info *region,
+                                   unsigned *bar, uint64_t *offset)
 {
     const struct vfio_region_info_cap_cxl_comp_regs *geometry;
     const struct vfio_info_cap_header *header;
@@ -644,8 +652,8 @@ static bool read_geometry(const struct vfio_region_info *region,
 }
 
 /* Newer kernels: the regions say themselves what they are */
-static bool read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
-                         Error **errp)
+static bool vfio_cxl_read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
+                                  Error **errp)
 {
     struct vfio_region_info *registers = NULL;
     unsigned bar, failed = 0;
@@ -663,7 +671,7 @@ static bool read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
             failure = failure ?: ret;
             continue;
         }
-        type = get_type(region);
+        type = vfio_cxl_get_type(region);
         if (!type || (type->type != VFIO_REGION_TYPE_CXL &&
                       type->type != TYPE_1E98)) {
             continue;
@@ -687,7 +695,7 @@ static bool read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
                    "and registers)", VFIO_DEVICE_INFO_CAP_CXL);
         return false;
     }
-    if (!read_geometry(registers, &info->bar, &offset)) {
+    if (!vfio_cxl_read_geometry(registers, &info->bar, &offset)) {
         error_setg(errp, "region %u does not say where in a BAR its registers "
                    "are", info->registers_region);
         return false;
@@ -722,29 +730,29 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
         return false;
     }
     if (reply->flags & VFIO_DEVICE_FLAGS_CAPS) {
-        cap = find_cap(reply, reply->argsz, reply->cap_offset,
-                       VFIO_DEVICE_INFO_CAP_CXL, &length);
+        cap = vfio_cxl_find_cap(reply, reply->argsz, reply->cap_offset,
+                                VFIO_DEVICE_INFO_CAP_CXL, &length);
     }
-    if (!(cap ? read_device_cap(info, cap, length, errp)
-              : read_regions(vbasedev, info, errp))) {
+    if (!(cap ? vfio_cxl_read_device_cap(info, cap, length, errp)
+              : vfio_cxl_read_regions(vbasedev, info, errp))) {
         return false;
     }
     if (info->memory_region == info->registers_region) {
         error_setg(errp, "memory and registers are the same region");
         return false;
     }
-    if (!get_memory(vbasedev, info, errp) ||
-        !get_registers(vbasedev, info, errp) ||
-        !check_dvsec(vbasedev, errp) ||
-        !check_block(vbasedev, info, errp) ||
-        !check_bar(vbasedev, info, errp)) {
+    if (!vfio_cxl_get_memory(vbasedev, info, errp) ||
+        !vfio_cxl_get_registers(vbasedev, info, errp) ||
+        !vfio_cxl_check_dvsec(vbasedev, errp) ||
+        !vfio_cxl_check_block(vbasedev, info, errp) ||
+        !vfio_cxl_check_bar(vbasedev, info, errp)) {
         return false;
     }
-    command = enable_memory_space(vbasedev, info);
+    command = vfio_cxl_enable_memory_space(vbasedev, info);
     ok = vfio_cxl_find_capabilities(vbasedev, info, errp) &&
-         check_decoders(vbasedev, info, errp) &&
+         vfio_cxl_check_decoders(vbasedev, info, errp) &&
          vfio_cxl_check_ras(info, errp);
-    restore_memory_space(vbasedev, command);
+    vfio_cxl_restore_memory_space(vbasedev, command);
     if (ok) {
         trace_vfio_cxl_uapi(vbasedev->name, info->kernel->name, info->bar,
                             info->block, info->hdm_offset,
@@ -757,12 +765,12 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
 bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
                              Error **errp)
 {
-    int command = enable_memory_space(vbasedev, info);
+    int command = vfio_cxl_enable_memory_space(vbasedev, info);
     uint32_t ctrl = 0;
 
     vfio_cxl_read_register(vbasedev, info,
                            info->hdm_offset + HDM_OFFSET(0_CTRL), &ctrl, errp);
-    restore_memory_space(vbasedev, command);
+    vfio_cxl_restore_memory_space(vbasedev, command);
     return FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED);
 }
 
@@ -770,11 +778,16 @@ bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
 static uint32_t vfio_cxl_read_size_low(VFIODevice *vbasedev)
 {
     unsigned length;
-    uint16_t pos = find_dvsec(vbasedev, PCIE_CXL_DEVICE_DVSEC, &length);
+    uint16_t pos = vfio_cxl_find_dvsec(vbasedev, PCIE_CXL_DEVICE_DVSEC,
+                                       &length);
     uint32_t value;
 
-    return pos && read_config(vbasedev, pos + A_DVSEC_RANGE1_SIZE_LO,
-                              &value) ? value : 0;
+    if (!pos ||
+        !vfio_cxl_read_config_dword(vbasedev, pos + A_DVSEC_RANGE1_SIZE_LO,
+                                    &value)) {
+        return 0;
+    }
+    return value;
 }
 
 unsigned vfio_cxl_memory_active_timeout(VFIODevice *vbasedev)
@@ -810,10 +823,10 @@ static bool vfio_cxl_memory_stays(VFIODevice *vbasedev,
     uint16_t now;
     bool stays;
 
-    write_command(vbasedev, command & ~memory);
-    stays = read_command(vbasedev, &now) && !(now & memory) &&
+    vfio_cxl_write_command(vbasedev, command & ~memory);
+    stays = vfio_cxl_read_command(vbasedev, &now) && !(now & memory) &&
             vfio_cxl_memory_readable(vbasedev, info);
-    write_command(vbasedev, command);
+    vfio_cxl_write_command(vbasedev, command);
     return stays;
 }
 
@@ -826,18 +839,19 @@ bool vfio_cxl_uapi_distinguish(VFIODevice *vbasedev, VFIOCXLInfo *info)
     if (info->kernel != &kernel_v5) {
         return true;
     }
-    saved = enable_memory_space(vbasedev, info);
+    saved = vfio_cxl_enable_memory_space(vbasedev, info);
     active = vfio_cxl_memory_active(vbasedev, info);
-    if (active && read_command(vbasedev, &command) &&
+    if (active && vfio_cxl_read_command(vbasedev, &command) &&
         vfio_cxl_memory_stays(vbasedev, info, command)) {
         info->kernel = &kernel_v6;
     }
-    restore_memory_space(vbasedev, saved);
+    vfio_cxl_restore_memory_space(vbasedev, saved);
     return active;
 }
 
-static bool write_decoder(VFIODevice *vbasedev, const VFIOCXLInfo *info,
-                          unsigned reg, uint32_t value)
+static bool vfio_cxl_write_decoder(VFIODevice *vbasedev,
+                                   const VFIOCXLInfo *info, unsigned reg,
+                                   uint32_t value)
 {
     unsigned offset = info->hdm_offset + reg - info->registers_offset;
 
@@ -860,15 +874,18 @@ bool vfio_cxl_write_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
     /* A locked view takes nothing but the end of the lock */
     if (FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT)) {
         ctrl = FIELD_DP32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT, 0);
-        if (!write_decoder(vbasedev, info, HDM_OFFSET(0_CTRL), ctrl)) {
+        if (!vfio_cxl_write_decoder(vbasedev, info, HDM_OFFSET(0_CTRL), ctrl)) {
             return false;
         }
     }
-    return write_decoder(vbasedev, info, HDM_OFFSET(0_BASE_LO), base) &&
-           write_decoder(vbasedev, info, HDM_OFFSET(0_BASE_HI), base >> 32) &&
-           (!lock || write_decoder(vbasedev, info, HDM_OFFSET(0_CTRL),
-                                   FIELD_DP32(ctrl, CXL_HDM_DECODER0_CTRL,
-                                              LOCK_ON_COMMIT, 1)));
+    if (!vfio_cxl_write_decoder(vbasedev, info, HDM_OFFSET(0_BASE_LO), base) ||
+        !vfio_cxl_write_decoder(vbasedev, info, HDM_OFFSET(0_BASE_HI),
+                                base >> 32)) {
+        return false;
+    }
+    ctrl = FIELD_DP32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT, 1);
+    return !lock || vfio_cxl_write_decoder(vbasedev, info, HDM_OFFSET(0_CTRL),
+                                           ctrl);
 }
 
 bool vfio_cxl_read_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,

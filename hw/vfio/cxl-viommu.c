@@ -49,13 +49,13 @@ void vfio_cxl_viommu_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
     QLIST_INSERT_HEAD(&cxl->viommu_maps, map, next);
 }
 
-static void forget(VFIOCXLMap *map)
+static void vfio_cxl_viommu_forget(VFIOCXLMap *map)
 {
     QLIST_REMOVE(map, next);
     g_free(map);
 }
 
-static void suspend(VFIOCXL *cxl, VFIOCXLMap *map)
+static void vfio_cxl_viommu_suspend(VFIOCXL *cxl, VFIOCXLMap *map)
 {
     VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(map->bcontainer);
 
@@ -70,8 +70,10 @@ static void suspend(VFIOCXL *cxl, VFIOCXLMap *map)
  * all of it goes: intel-iommu forgets all of it too, and maps anew what the
  * guest has kept.
  */
-static void unmap_overlapping(VFIOCXL *cxl, VFIOContainer *bcontainer,
-                              hwaddr iova, uint64_t size, bool all)
+static void vfio_cxl_viommu_unmap_overlapping(VFIOCXL *cxl,
+                                              VFIOContainer *bcontainer,
+                                              hwaddr iova, uint64_t size,
+                                              bool all)
 {
     VFIOCXLMap *map, *tmp;
 
@@ -83,9 +85,9 @@ static void unmap_overlapping(VFIOCXL *cxl, VFIOContainer *bcontainer,
         if (!all && map->mapped &&
             (map->iova < iova || map->size > size ||
              map->iova - iova > size - map->size)) {
-            suspend(cxl, map);
+            vfio_cxl_viommu_suspend(cxl, map);
         }
-        forget(map);
+        vfio_cxl_viommu_forget(map);
     }
 }
 
@@ -98,12 +100,14 @@ void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
         VFIOPCIDevice *vdev = vfio_pci_from_vfio_device(vbasedev);
 
         if (vdev && vdev->cxl.cxl) {
-            unmap_overlapping(vdev->cxl.cxl, bcontainer, iova, size, all);
+            vfio_cxl_viommu_unmap_overlapping(vdev->cxl.cxl, bcontainer, iova,
+                                              size, all);
         }
     }
 }
 
-static void resume(VFIOCXL *cxl, VFIOCXLMap *map, uint64_t offset)
+static void vfio_cxl_viommu_resume(VFIOCXL *cxl, VFIOCXLMap *map,
+                                   uint64_t offset)
 {
     trace_vfio_cxl_viommu(vfio_cxl_name(cxl), map->iova, map->size, map->gpa,
                           true);
@@ -113,7 +117,8 @@ static void resume(VFIOCXL *cxl, VFIOCXLMap *map, uint64_t offset)
     map->mapped = true;
 }
 
-static void region_del(MemoryListener *listener, MemoryRegionSection *section)
+static void vfio_cxl_viommu_region_del(MemoryListener *listener,
+                                       MemoryRegionSection *section)
 {
     VFIOCXL *cxl = container_of(listener, VFIOCXL, viommu_listener);
     VFIOCXLMap *map;
@@ -126,12 +131,13 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
             ranges_overlap(map->gpa, map->size,
                            section->offset_within_address_space,
                            int128_get64(section->size))) {
-            suspend(cxl, map);
+            vfio_cxl_viommu_suspend(cxl, map);
         }
     }
 }
 
-static void region_add(MemoryListener *listener, MemoryRegionSection *section)
+static void vfio_cxl_viommu_region_add(MemoryListener *listener,
+                                       MemoryRegionSection *section)
 {
     VFIOCXL *cxl = container_of(listener, VFIOCXL, viommu_listener);
     hwaddr start = section->offset_within_address_space;
@@ -145,7 +151,8 @@ static void region_add(MemoryListener *listener, MemoryRegionSection *section)
     QLIST_FOREACH(map, &cxl->viommu_maps, next) {
         if (!map->mapped && range_contains(&range, map->gpa) &&
             range_contains(&range, map->gpa + map->size - 1)) {
-            resume(cxl, map, section->offset_within_region + map->gpa - start);
+            vfio_cxl_viommu_resume(cxl, map, map->gpa - start +
+                                   section->offset_within_region);
         }
     }
 }
@@ -154,8 +161,8 @@ void vfio_cxl_viommu_init(VFIOCXL *cxl)
 {
     cxl->viommu_listener = (MemoryListener) {
         .name = "vfio-cxl",
-        .region_add = region_add,
-        .region_del = region_del,
+        .region_add = vfio_cxl_viommu_region_add,
+        .region_del = vfio_cxl_viommu_region_del,
     };
     memory_listener_register(&cxl->viommu_listener, &address_space_memory);
 }
@@ -170,6 +177,6 @@ void vfio_cxl_viommu_exit(VFIOCXL *cxl)
     /* This takes away what is still there */
     memory_listener_unregister(&cxl->viommu_listener);
     QLIST_FOREACH_SAFE(map, &cxl->viommu_maps, next, tmp) {
-        forget(map);
+        vfio_cxl_viommu_forget(map);
     }
 }

@@ -28,51 +28,51 @@
 /*
  * Endpoint of CXL routing
  */
-static PCIDevice *endpoint_pci_device(CXLEndpoint *ep)
+static PCIDevice *vfio_cxl_endpoint_pci_device(CXLEndpoint *ep)
 {
     return PCI_DEVICE(VFIO_CXL(ep)->vdev);
 }
 
-static CXLRoute *endpoint_route(CXLEndpoint *ep)
+static CXLRoute *vfio_cxl_endpoint_route(CXLEndpoint *ep)
 {
     return &VFIO_CXL(ep)->route;
 }
 
-static bool endpoint_get_decoder(CXLEndpoint *ep, unsigned n,
-                                 CXLHDMRange *range)
+static bool vfio_cxl_endpoint_get_decoder(CXLEndpoint *ep, unsigned n,
+                                          CXLHDMRange *range)
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
     return cxl_hdm_get(&cxl->hdm, n, range);
 }
 
-static bool endpoint_get_committed(CXLEndpoint *ep, unsigned n,
-                                   CXLHDMRange *range)
+static bool vfio_cxl_endpoint_get_committed(CXLEndpoint *ep, unsigned n,
+                                            CXLHDMRange *range)
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
     return cxl_hdm_is_committed(&cxl->hdm, n, range);
 }
 
-static MemoryRegion *endpoint_memory(CXLEndpoint *ep)
+static MemoryRegion *vfio_cxl_endpoint_memory(CXLEndpoint *ep)
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
     return vfio_cxl_is_open(cxl) ? &cxl->memory : NULL;
 }
 
-static uint64_t endpoint_memory_size(CXLEndpoint *ep)
+static uint64_t vfio_cxl_endpoint_memory_size(CXLEndpoint *ep)
 {
     return VFIO_CXL(ep)->info.memory_size;
 }
 
-static bool endpoint_firmware_commits(CXLEndpoint *ep)
+static bool vfio_cxl_endpoint_firmware_commits(CXLEndpoint *ep)
 {
     return VFIO_CXL(ep)->firmware_commits;
 }
 
-static bool endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
-                                     Error **errp)
+static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
+                                              Error **errp)
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
@@ -90,12 +90,12 @@ static bool endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
     return true;
 }
 
-static bool endpoint_firmware_locks(CXLEndpoint *ep)
+static bool vfio_cxl_endpoint_firmware_locks(CXLEndpoint *ep)
 {
     return VFIO_CXL(ep)->firmware_commits && VFIO_CXL(ep)->info.locked;
 }
 
-static bool endpoint_host_only(CXLEndpoint *ep)
+static bool vfio_cxl_endpoint_host_only(CXLEndpoint *ep)
 {
     return VFIO_CXL(ep)->info.host_only;
 }
@@ -109,7 +109,7 @@ static bool endpoint_host_only(CXLEndpoint *ep)
  * CPR too: new QEMU would program the device behind the guest's back. Below
  * a failover pair the device is unplugged before the VM moves.
  */
-static bool block_migration(VFIOCXL *cxl, Error **errp)
+static bool vfio_cxl_block_migration(VFIOCXL *cxl, Error **errp)
 {
     unsigned modes = BIT(MIG_MODE_CPR_REBOOT) | BIT(MIG_MODE_CPR_TRANSFER) |
                      BIT(MIG_MODE_CPR_EXEC);
@@ -142,11 +142,12 @@ static void vfio_cxl_qemu_exit(Notifier *notifier, void *data)
     vfio_cxl_release_caching(container_of(notifier, VFIOCXL, exit_notifier));
 }
 
-static bool realize_cxl(VFIOCXL *cxl, Error **errp)
+static bool vfio_cxl_realize_device(VFIOCXL *cxl, Error **errp)
 {
-    VFIOCXLCommit commit = cxl->vdev->cxl.commit;
+    VfioCxlCommit commit = cxl->vdev->cxl.commit;
 
-    if (!vfio_cxl_await_memory(cxl, errp) || !block_migration(cxl, errp)) {
+    if (!vfio_cxl_await_memory(cxl, errp) ||
+        !vfio_cxl_block_migration(cxl, errp)) {
         return false;
     }
     if (!vfio_cxl_access_check_host(errp) || !vfio_cxl_map_memory(cxl, errp)) {
@@ -174,7 +175,7 @@ static bool realize_cxl(VFIOCXL *cxl, Error **errp)
 }
 
 /* Is the device to be used with CXL? If not, @plain says why */
-static bool choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
+static bool vfio_cxl_choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
 {
     VFIOPCIDevice *vdev = cxl->vdev;
     Error *err = NULL;
@@ -219,7 +220,7 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
     cxl->bar = PCI_NUM_REGIONS;
     vdev->cxl.cxl = cxl;
     if (!vfio_cxl_dvsec_find(vdev, &cxl->dvsecs, errp) ||
-        !choose_mode(cxl, &cxl->plain_reason, errp)) {
+        !vfio_cxl_choose_mode(cxl, &cxl->plain_reason, errp)) {
         return false;
     }
     if (cxl->plain_reason) {
@@ -240,7 +241,7 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
         return true;
     }
     object_property_add_child(OBJECT(vdev), "cxl", OBJECT(cxl));
-    if (!realize_cxl(cxl, errp)) {
+    if (!vfio_cxl_realize_device(cxl, errp)) {
         vfio_cxl_exit(vdev);
         error_prepend(errp, "CXL: ");
         return false;
@@ -288,19 +289,12 @@ void vfio_cxl_finalize(VFIOPCIDevice *vdev)
     vdev->cxl.cxl = NULL;
 }
 
-static const char *const commit_names[] = { "auto", "firmware", "guest" };
-
-static const QEnumLookup commit_lookup = {
-    .array = commit_names,
-    .size = VFIO_CXL_COMMIT__MAX,
-};
-
-static int get_mode(Object *obj, Error **errp)
+static int vfio_cxl_get_mode(Object *obj, Error **errp)
 {
     return VFIO_PCI_DEVICE(obj)->cxl.mode;
 }
 
-static void set_mode(Object *obj, int value, Error **errp)
+static void vfio_cxl_set_mode(Object *obj, int value, Error **errp)
 {
     if (DEVICE(obj)->realized) {
         qdev_prop_set_after_realize(DEVICE(obj), "x-cxl", errp);
@@ -309,12 +303,12 @@ static void set_mode(Object *obj, int value, Error **errp)
     VFIO_PCI_DEVICE(obj)->cxl.mode = value;
 }
 
-static int get_commit(Object *obj, Error **errp)
+static int vfio_cxl_get_commit(Object *obj, Error **errp)
 {
     return VFIO_PCI_DEVICE(obj)->cxl.commit;
 }
 
-static void set_commit(Object *obj, int value, Error **errp)
+static void vfio_cxl_set_commit(Object *obj, int value, Error **errp)
 {
     if (DEVICE(obj)->realized) {
         qdev_prop_set_after_realize(DEVICE(obj), "x-cxl-commit", errp);
@@ -323,18 +317,35 @@ static void set_commit(Object *obj, int value, Error **errp)
     VFIO_PCI_DEVICE(obj)->cxl.commit = value;
 }
 
+/*
+ * Not in vfio-pci's own list of properties: a QEMU without CXL has none of
+ * them.
+ */
+void vfio_cxl_add_property(ObjectClass *klass, const char *name,
+                           const char *type, const QEnumLookup *lookup,
+                           int (*get)(Object *, Error **),
+                           void (*set)(Object *, int, Error **),
+                           const char *description)
+{
+    ObjectProperty *property;
+
+    property = object_class_property_add_enum(klass, name, type, lookup, get,
+                                              set);
+    object_property_set_default_str(property, "auto");
+    object_class_property_set_description(klass, name, description);
+}
+
 void vfio_cxl_class_init(ObjectClass *klass)
 {
-    object_class_property_add_enum(klass, "x-cxl", "OnOffAuto",
-                                   &OnOffAuto_lookup, get_mode, set_mode);
-    object_class_property_set_description(klass, "x-cxl",
-        "Use the device as a CXL device: where possible (auto), always or "
-        "never");
-    object_class_property_add_enum(klass, "x-cxl-commit", "VFIOCXLCommit",
-                                   &commit_lookup, get_commit, set_commit);
-    object_class_property_set_description(klass, "x-cxl-commit",
-        "Who commits its HDM decoder: auto (firmware if the host's firmware "
-        "did), firmware or guest");
+    vfio_cxl_add_property(klass, "x-cxl", "OnOffAuto", &OnOffAuto_lookup,
+                          vfio_cxl_get_mode, vfio_cxl_set_mode,
+                          "Use the device as a CXL device: where possible "
+                          "(auto), always or never");
+    vfio_cxl_add_property(klass, "x-cxl-commit", "VfioCxlCommit",
+                          &VfioCxlCommit_lookup, vfio_cxl_get_commit,
+                          vfio_cxl_set_commit,
+                          "Who commits its HDM decoder: auto (firmware if the "
+                          "host's firmware did), firmware or guest");
     vfio_cxl_access_class_init(klass);
 }
 
@@ -342,16 +353,16 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_CLASS(klass);
 
-    epc->pci_device = endpoint_pci_device;
-    epc->route = endpoint_route;
-    epc->get_decoder = endpoint_get_decoder;
-    epc->get_committed = endpoint_get_committed;
-    epc->memory = endpoint_memory;
-    epc->memory_size = endpoint_memory_size;
-    epc->firmware_commits = endpoint_firmware_commits;
-    epc->firmware_commit = endpoint_firmware_commit;
-    epc->firmware_locks = endpoint_firmware_locks;
-    epc->host_only = endpoint_host_only;
+    epc->pci_device = vfio_cxl_endpoint_pci_device;
+    epc->route = vfio_cxl_endpoint_route;
+    epc->get_decoder = vfio_cxl_endpoint_get_decoder;
+    epc->get_committed = vfio_cxl_endpoint_get_committed;
+    epc->memory = vfio_cxl_endpoint_memory;
+    epc->memory_size = vfio_cxl_endpoint_memory_size;
+    epc->firmware_commits = vfio_cxl_endpoint_firmware_commits;
+    epc->firmware_commit = vfio_cxl_endpoint_firmware_commit;
+    epc->firmware_locks = vfio_cxl_endpoint_firmware_locks;
+    epc->host_only = vfio_cxl_endpoint_host_only;
     vfio_cxl_query_class_init(klass);
 }
 

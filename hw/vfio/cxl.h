@@ -11,20 +11,13 @@
 
 #include "exec/hwaddr.h"
 #include "qapi/qapi-types-common.h"
+#include "qapi/qapi-types-vfio-cxl.h"
 #include "qemu/typedefs.h"
 #include "qom/object.h"
 
 typedef struct VFIOContainer VFIOContainer;
 typedef struct VFIOPCIDevice VFIOPCIDevice;
 typedef struct VFIOCXL VFIOCXL;
-
-/* Who commits the HDM decoder that the guest sees */
-typedef enum VFIOCXLCommit {
-    VFIO_CXL_COMMIT_AUTO, /* firmware if the host's firmware did, else guest */
-    VFIO_CXL_COMMIT_FIRMWARE,
-    VFIO_CXL_COMMIT_GUEST,
-    VFIO_CXL_COMMIT__MAX,
-} VFIOCXLCommit;
 
 /**
  * struct VFIOCXLState - what a vfio-pci device holds for CXL
@@ -35,7 +28,7 @@ typedef enum VFIOCXLCommit {
  */
 typedef struct VFIOCXLState {
     OnOffAuto mode;
-    VFIOCXLCommit commit;
+    VfioCxlCommit commit;
     OnOffAuto host_access;
     VFIOCXL *cxl;
 } VFIOCXLState;
