@@ -1,5 +1,5 @@
 /*
- * Without CXL there are no CXL host bridges
+ * Stubs for a QEMU without CXL host bridges
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -18,7 +18,7 @@ static bool virt_cxl_overlap(const MemMapEntry *a, const MemMapEntry *b)
     return ranges_overlap(a->base, a->size, b->base, b->size);
 }
 
-/* The end of what stands below windows in an address space large enough */
+/* End of what is below the windows, if the address space is large enough */
 static hwaddr virt_cxl_wanted_end(VirtMachineState *vms, int pa_bits)
 {
     hwaddr end = vms->highest_gpa + 1;
@@ -26,7 +26,7 @@ static hwaddr virt_cxl_wanted_end(VirtMachineState *vms, int pa_bits)
     for (int i = VIRT_LOWMEMMAP_LAST; i <= VIRT_HIGH_PCIE_MMIO; i++) {
         hwaddr region_end = vms->memmap[i].base + vms->memmap[i].size;
 
-        /* It was left out, but more bits may bring it back */
+        /* Left out for now: a CPU with more address bits would have it */
         if (region_end > BIT_ULL(pa_bits)) {
             end = MAX(end, region_end);
         }
@@ -80,7 +80,7 @@ static bool virt_cxl_check_host_registers(VirtMachineState *vms, Error **errp)
     return true;
 }
 
-/* RAM could reach to where the high regions begin, but rarely does */
+/* End of RAM, which is usually well below the high regions */
 static hwaddr virt_cxl_above_ram(VirtMachineState *vms)
 {
     MachineState *ms = MACHINE(vms);

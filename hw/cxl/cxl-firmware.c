@@ -81,8 +81,8 @@ static bool cxl_firmware_find_in_window(CXLFixedWindow *fw, uint64_t size,
 }
 
 /*
- * 1 GiB lets the host use its largest pages; it is a wish, and where it
- * leaves no room for a device or no decoder the second alignment is used.
+ * 1 GiB is preferred, as it lets the host use its largest pages. The second
+ * alignment is used if a device would have no room otherwise, or no decoder.
  */
 static const uint64_t aligns[] = { 1 * GiB, CXL_HDM_ALIGN };
 
@@ -430,8 +430,8 @@ static int cxl_firmware_count_host_bridge(Object *obj, void *opaque)
 }
 
 /*
- * One host bridge more than there is room for is accepted, out of reach of
- * the guest. Machines without passthrough keep that.
+ * The machines accept more host bridges than they have room for; the guest
+ * cannot reach the last one. Without passthrough that stays as it is.
  */
 static bool cxl_firmware_check_host_bridges(PXBCXLDev *hb, Error **errp)
 {

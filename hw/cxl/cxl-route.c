@@ -451,7 +451,7 @@ void cxl_route_update_all(void)
     for (GSList *l = routes->endpoints; l; l = l->next) {
         g_ptr_array_add(wanted, cxl_route_find_wanted(routes, l->data));
     }
-    /* What one leaves another may take */
+    /* Unmap all first: a range may have changed hands */
     for (GSList *l = routes->endpoints; l; l = l->next) {
         cxl_route_unmap_stale(l->data, g_ptr_array_index(wanted, i++));
     }

@@ -275,7 +275,7 @@ uint16_t cxl_window_restrictions(CXLFixedWindow *fw)
         cxl_window_any_below(bus, cxl_window_is_open_port)) {
         return any;
     }
-    /* Nothing in the window may move only if nothing in it does */
+    /* Fixed only if the configuration of every device in it is fixed */
     return (allowed & ~CFMWS_FIXED_CONFIG) | (common & CFMWS_FIXED_CONFIG);
 }
 
@@ -298,7 +298,7 @@ static void cxl_auto_fmw_class_init(ObjectClass *klass, const void *data)
     DeviceClass *dc = DEVICE_CLASS(klass);
 
     dc->desc = "CXL Fixed Memory Window made for passed-through devices";
-    /* It is made when the machine is complete, but not by users */
+    /* Created when the machine is complete; not by -device */
     dc->hotpluggable = true;
 }
 

@@ -20,7 +20,7 @@ static hwaddr pc_cxl_map_end(PCMachineState *pcms, hwaddr base, uint64_t size)
     Object *host = OBJECT(BUS(pcms->pcibus)->parent);
     hwaddr end = base + size;
 
-    /* As pc_max_used_gpa() has it: the 64-bit PCI hole follows */
+    /* As in pc_max_used_gpa(): the 64-bit PCI hole follows */
     if (X86_CPU(first_cpu)->env.features[FEAT_8000_0001_EDX] &
         CPUID_EXT2_LM) {
         end = ROUND_UP(end, GiB) +

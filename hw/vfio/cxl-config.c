@@ -39,9 +39,10 @@ static uint16_t vfio_cxl_written_bits(uint32_t addr, uint32_t val, int len,
 }
 
 /*
- * A function level reset by a config write fails without a word: it is taken
- * out of @val, and done by other means. CXL devices have the PCIe capability,
- * but nothing keeps them from having the other one that can start it.
+ * A config write that starts a function level reset does not report failure.
+ * So the bit is taken out of @val, and the reset is done by other means. CXL
+ * devices have the PCIe capability; they may have Advanced Features as well,
+ * which can also start one.
  */
 static bool vfio_cxl_take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val,
                               int len)

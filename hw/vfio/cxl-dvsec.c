@@ -139,7 +139,7 @@ void vfio_cxl_dvsec_hide(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
         unsigned at = dvsecs->dvsec[i].at;
         unsigned size = dvsecs->dvsec[i].length;
 
-        /* The head of the chain is a stub that stays */
+        /* The list of capabilities begins here: keep its first header */
         if (at == PCI_CONFIG_SPACE_SIZE) {
             at += PCI_DVSEC_HEADER1;
             size -= PCI_DVSEC_HEADER1;
@@ -289,7 +289,7 @@ void vfio_cxl_dvsec_setup(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs)
     vfio_cxl_dvsec_reset(vdev, dvsecs);
 }
 
-/* What a write to CONTROL2 asks for and may ask for */
+/* The doorbells that a write to CONTROL2 rings, of those it may ring */
 static uint16_t vfio_cxl_dvsec_ring(VFIOPCIDevice *vdev,
                                     const VFIOCXLDVSECs *dvsecs, uint32_t addr,
                                     uint32_t val, int len)

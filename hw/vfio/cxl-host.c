@@ -1,7 +1,7 @@
 /*
- * CXL Type-2 devices behind vfio-pci: what the host can stand
+ * CXL Type-2 devices behind vfio-pci: what the host supports
  *
- * Decisions only, so that they can be tested on any host.
+ * Pure functions, so that unit tests can run on any host.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

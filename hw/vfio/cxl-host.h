@@ -1,5 +1,5 @@
 /*
- * CXL Type-2 devices behind vfio-pci: what the host can stand
+ * CXL Type-2 devices behind vfio-pci: what the host supports
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -17,7 +17,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(VFIOCXL, VFIO_CXL)
 
 typedef struct VFIOCXLMap VFIOCXLMap;
 
-/* Why the memory may not be touched, whatever the guest's registers say */
+/* Reasons to keep the memory away that do not depend on guest registers */
 enum {
     VFIO_CXL_IN_RESET = 1 << 0,
     VFIO_CXL_IN_CONFIG_WRITE = 1 << 1, /* one that may end the access */
@@ -58,23 +58,24 @@ typedef struct VFIOCXLRAS {
  * @route: where the memory is mapped
  * @mmap: the device's memory
  * @memory: the same for the guest
- * @scratch: @mmap is not the device's memory now, see set_backing()
+ * @scratch: @mmap is not the device's memory now, see
+ *           vfio_cxl_set_backing()
  * @map_failed: the last attempt to map it again has failed, and was reported
- * @refusal_told: the log has it that QEMU's own access was refused
+ * @refusal_told: it was reported that QEMU's own access was refused
  * @blocked: VFIO_CXL_IN_RESET etc.
  * @active_timer: asks whether the memory is active again
  * @active_deadline: when it should be, in ms of QEMU_CLOCK_REALTIME
  * @inactive_told: it was reported that it is not
- * @dma_reported: it was said that the memory cannot be mapped for DMA
+ * @dma_reported: it was reported that the memory cannot be mapped for DMA
  * @viommu_listener: tells when the memory leaves the guest's map, or returns
  * @viommu_maps: the guest's mappings of it in virtual IOMMUs
  * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
  * @view_lock: locked
  * @view_base: guest physical address
  * @probing: a reset is to show whether the kernel keeps that view
- * @keeps_view: it does; then it carries out a guest's CXL reset, too
+ * @keeps_view: it does, and therefore carries out a guest's CXL reset, too
  * @reset_result: of a reset between vfio_cxl_reset_prepare() and
- *                vfio_cxl_reset_done(): 0, -errno, or 1 if nobody knows
+ *                vfio_cxl_reset_done(): 0, -errno, or 1 if not known
  * @wrote_back: the guest has asked for a write-back since it last changed
  *              Disable Caching
  */
@@ -166,7 +167,7 @@ bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp);
 bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp);
 
 /**
- * vfio_cxl_config_allows() - May the memory be touched, says config space?
+ * vfio_cxl_config_allows() - Does the guest's config space permit access?
  * @cxl: the device
  *
  * As vfio_cxl_guest_allows(), but for the CXL Device DVSEC.
@@ -174,7 +175,7 @@ bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp);
 bool vfio_cxl_config_allows(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_guest_allows() - May the memory be touched, says the guest?
+ * vfio_cxl_guest_allows() - Does the guest's state permit access?
  * @cxl: the device
  *
  * Mem_Enable of the CXL Device DVSEC, D0, and with some kernels Memory Space
@@ -256,7 +257,7 @@ void vfio_cxl_access_class_init(ObjectClass *klass);
 bool vfio_cxl_access_check_host(Error **errp);
 
 /**
- * vfio_cxl_access_init() - Put QEMU's own accesses under control
+ * vfio_cxl_access_init() - Check each access that QEMU makes itself
  * @cxl: the device, whose memory region was just made
  */
 void vfio_cxl_access_init(VFIOCXL *cxl);
@@ -323,7 +324,7 @@ void vfio_cxl_ras_reset(VFIOCXL *cxl);
  */
 
 /**
- * vfio_cxl_query_class_init() - Add the property that tells it all
+ * vfio_cxl_query_class_init() - Add the property "status"
  * @klass: class of TYPE_VFIO_CXL
  */
 void vfio_cxl_query_class_init(ObjectClass *klass);

@@ -93,7 +93,7 @@ static int vfio_cxl_map_by_dma_buf(VFIOContainer *bcontainer, VFIOCXL *cxl,
     return ret;
 }
 
-/* Most kernels cannot pin the memory; one vendor's do */
+/* Most kernels cannot pin the memory; those of one vendor can */
 static int vfio_cxl_map_by_address(VFIOContainer *bcontainer, hwaddr iova,
                                    uint64_t size, void *vaddr, bool readonly)
 {

@@ -75,10 +75,10 @@ static bool vfio_cxl_replace_mapping(VFIOCXL *cxl, bool scratch)
 }
 
 /*
- * Under TCG vCPUs take a change of the map late: until they do, they may
- * touch what the kernel has closed. Give them memory that does no harm, at
- * the same address, before the kernel is told. KVM removes a memory slot
- * while no vCPU runs.
+ * Under TCG a vCPU may go on using the old memory map for a while, and touch
+ * memory that the kernel no longer permits. So harmless memory is mapped at
+ * the same address before the kernel is told. With KVM this is not needed: it
+ * removes a memory slot while no vCPU runs.
  */
 static void vfio_cxl_set_backing(VFIOCXL *cxl, bool scratch)
 {
@@ -93,8 +93,8 @@ static void vfio_cxl_set_backing(VFIOCXL *cxl, bool scratch)
         }
         if (!scratch) {
             /*
-             * What was there is gone, if the driver refused: keep others from
-             * getting the addresses, which are replaced again later.
+             * If the driver refused, the old mapping is gone: reserve the
+             * addresses, so that the memory can be mapped there later.
              */
             vfio_cxl_replace_mapping(cxl, true);
         }
@@ -287,7 +287,7 @@ void vfio_cxl_check_host(VFIOCXL *cxl)
         return;
     }
     if (cxl->blocked & VFIO_CXL_HOST_NOT_COMMITTED) {
-        error_free(err); /* said already; a guest can ask again and again */
+        error_free(err); /* reported; a guest can repeat the request */
     } else if (err) {
         error_reportf_err(err, VFIO_MSG_PREFIX, vfio_cxl_name(cxl));
     } else {

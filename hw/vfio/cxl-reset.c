@@ -1,9 +1,9 @@
 /*
  * CXL Type-2 devices behind vfio-pci: resets
  *
- * A reset takes the memory out of the guest's map before the kernel hears of
- * it. Only VFIO_DEVICE_RESET, or a config write where the kernel carries out
- * a CXL reset, says whether it has worked, so nothing else is relied on.
+ * The memory leaves the guest's map before the kernel is asked for a reset.
+ * Only VFIO_DEVICE_RESET, and a config write where the kernel carries out a
+ * CXL reset, report whether it has worked, so no other way is relied on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,8 +20,8 @@
 #include "trace.h"
 
 /*
- * All the waiting for one reset, which holds the BQL: for the cache to be
- * written back, and for a lock of the kernel's that is taken.
+ * Upper limit for all that one reset waits for while it holds the BQL: that
+ * the cache is written back, and that the kernel releases a lock.
  */
 #define RESET_LIMIT_US (150 * 1000)
 #define RESET_WAIT_US (10 * 1000)
@@ -30,7 +30,7 @@
 #define PROBE_BASE (256 * MiB)
 
 /*
- * The kernel's own CXL Device DVSEC. Nothing but doorbells goes there.
+ * The CXL Device DVSEC as the kernel has it. QEMU writes only doorbells to it.
  */
 static unsigned vfio_cxl_kernel_reg(VFIOCXL *cxl, unsigned reg)
 {

@@ -590,7 +590,7 @@ static bool vfio_cxl_looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
            cap->comp_regs_region_index >= VFIO_PCI_NUM_REGIONS;
 }
 
-/* As the third? Where the second has flags it has a region index. */
+/* The same for v3, which has a region index where v2 has flags */
 static bool vfio_cxl_looks_like_v3(
     const struct vfio_device_info_cap_cxl_v3 *cap, uint32_t length)
 {
@@ -619,8 +619,8 @@ static bool vfio_cxl_read_device_cap(VFIOCXLInfo *info, const void *cap,
 }
 
 /*
- * The capability of the registers region that says where they are. Its id is
- * not settled: it is the one that is none of those that exist.
+ * The capability of the registers' region that says where they are. No id has
+ * been assigned to it: take the first that is above all known ids.
  */
 static bool vfio_cxl_read_geometry(const struct vfio_region_info *region,
                                    unsigned *bar, uint64_t *offset)
@@ -709,7 +709,7 @@ static bool vfio_cxl_read_regions(VFIODevice *vbasedev, VFIOCXLInfo *info,
         return false;
     }
     info->registers_offset = offset - info->block;
-    /* These kernels offer nothing but committed devices */
+    /* These kernels offer only devices whose decoder is committed */
     info->committed = true;
     return true;
 }

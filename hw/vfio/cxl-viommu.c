@@ -2,11 +2,11 @@
  * CXL Type-2 devices behind vfio-pci: their memory behind a virtual IOMMU
  *
  * Behind a virtual IOMMU the guest maps its I/O virtual addresses to guest
- * physical ones. Nobody tells VFIO when the memory there goes: the mapping
- * would lead to what may not be touched, and be dead when that is over, since
- * the kernel revokes it. So those of device memory are remembered, undone
- * when the memory leaves the guest's map, and made again when it is back at
- * the same address.
+ * physical ones. VFIO is not notified when the memory at such an address goes
+ * away: the mapping would lead to memory that may not be touched, and would be
+ * useless later, since the kernel revokes it. So mappings of device memory are
+ * recorded, removed when the memory leaves the guest's map, and made again
+ * when it is back at the same address.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -77,7 +77,7 @@ static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
     VFIOCXL *cxl = VFIO_CXL(ep);
 
     if (cxl->blocked & VFIO_CXL_LOST) {
-        return true; /* said already */
+        return true; /* has been reported */
     }
     if (!cxl_hdm_commit(&cxl->hdm, 0, base, cxl->info.memory_size,
                         cxl->info.locked, errp)) {
@@ -105,9 +105,10 @@ static bool vfio_cxl_endpoint_host_only(CXLEndpoint *ep)
  */
 
 /*
- * No kernel can hand over the device's memory and decoders. That goes for
- * CPR too: new QEMU would program the device behind the guest's back. Below
- * a failover pair the device is unplugged before the VM moves.
+ * No kernel can save the state of the device's memory and decoders. CPR is
+ * blocked as well, because the new QEMU would reprogram a device that the
+ * guest is using. As part of a failover pair the device is unplugged before
+ * the VM is migrated.
  */
 static bool vfio_cxl_block_migration(VFIOCXL *cxl, Error **errp)
 {
@@ -174,7 +175,7 @@ static bool vfio_cxl_realize_device(VFIOCXL *cxl, Error **errp)
            cxl_firmware_check_endpoint(CXL_ENDPOINT(cxl), errp);
 }
 
-/* Is the device to be used with CXL? If not, @plain says why */
+/* Decide whether to use CXL; if not, @plain is set to the reason */
 static bool vfio_cxl_choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
 {
     VFIOPCIDevice *vdev = cxl->vdev;

@@ -92,8 +92,8 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev);
  * @readonly: devices may not write
  * @mr: the MemoryRegion of @vaddr
  *
- * What it maps is unmapped as everything else. That the kernel cannot map
- * the memory is said once and is no error: only ATS and peer access need it.
+ * The usual unmap removes such mappings. If the kernel cannot map the memory,
+ * that is reported once and is not an error: only ATS and peer access need it.
  *
  * Returns: false if @mr is something else, to be mapped as usual
  */
@@ -110,8 +110,8 @@ bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
  * @mr: the MemoryRegion at @gpa; nothing is done if it is not the memory of
  *      a CXL device
  *
- * It has been mapped already. If the memory leaves @gpa the mapping is
- * undone, and made again if it returns there.
+ * The caller has made the mapping. It is removed when the memory leaves @gpa,
+ * and made again when the memory returns there.
  */
 void vfio_cxl_viommu_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
                          hwaddr gpa, bool readonly, MemoryRegion *mr);

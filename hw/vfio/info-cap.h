@@ -8,7 +8,7 @@
 
 #include <linux/vfio.h>
 
-/* A kernel whose reply still grows after so many calls never ends */
+/* After so many calls a reply that still grows is taken for endless */
 #define VFIO_INFO_MAX_TRIES 8
 /* Bytes: no reply has ever come near, and memory is allocated for it */
 #define VFIO_INFO_MAX_SIZE (1024 * 1024)

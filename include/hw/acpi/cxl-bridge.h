@@ -14,8 +14,8 @@
  * @dev: the host bridge's device, to which a _DSM is added
  * @bus: its root bus
  *
- * PCI Firmware Specification 3.3 Section 4.6.5. Nothing is added but for what
- * cxl_bus_keeps_config() tells.
+ * PCI Firmware Specification 3.3 Section 4.6.5. The method is added only if
+ * cxl_bus_keeps_config() says so.
  */
 void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus);
 

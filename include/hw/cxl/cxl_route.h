@@ -200,13 +200,13 @@ GSList *cxl_endpoints(void);
 void cxl_firmware_init(void);
 
 /**
- * cxl_firmware_exit() - Take it back when the last endpoint is gone
+ * cxl_firmware_exit() - Remove virtual firmware after the last endpoint
  */
 void cxl_firmware_exit(void);
 
 /**
- * cxl_firmware_check() - Will all endpoints find their place?
- * @errp: which will not, and which option would help
+ * cxl_firmware_check() - Check that all endpoints can be placed
+ * @errp: an endpoint that cannot, and which option would help
  *
  * Ports that can be told apart, enough room in windows, and enough decoders
  * in the ports. Always true in a machine without endpoints.
