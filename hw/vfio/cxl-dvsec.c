@@ -72,7 +72,8 @@ bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
                                         &header1) ||
             !vfio_cxl_dvsec_read_config(vdev, pos + PCI_DVSEC_HEADER2,
                                         &header2)) {
-            error_setg(errp, "extended capability at 0x%x", pos);
+            error_setg(errp, "cannot read the extended capability at 0x%x",
+                       pos);
             return false;
         }
         length = PCI_DVSEC_HEADER1_LEN(header1);
@@ -82,8 +83,8 @@ bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECs *dvsecs,
             if (length < (device ? DVSEC_MIN_LENGTH : sizeof(DVSECHeader)) ||
                 length > PCIE_CONFIG_SPACE_SIZE - pos ||
                 dvsecs->count == ARRAY_SIZE(dvsecs->dvsec)) {
-                error_setg(errp, "CXL DVSEC at 0x%x has %u bytes", pos,
-                           length);
+                error_setg(errp, "CXL DVSEC at 0x%x has a length of %u bytes",
+                           pos, length);
                 return false;
             }
             dvsecs->dvsec[dvsecs->count].at = pos;

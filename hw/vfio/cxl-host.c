@@ -32,9 +32,9 @@ bool vfio_cxl_host_can_map(bool is_arm, int capability, Error **errp)
 bool vfio_cxl_host_can_keep_off(bool emulates_xen, Error **errp)
 {
     if (emulates_xen) {
-        error_setg(errp, "with xen-version= of KVM a guest could have QEMU "
-                   "access device memory at any time; use x-cxl=off or no "
-                   "xen-version=");
+        error_setg(errp, "KVM's emulation of Xen (xen-version=) lets a guest "
+                   "make QEMU access device memory at any time; use x-cxl=off "
+                   "or no xen-version=");
         return false;
     }
     return true;

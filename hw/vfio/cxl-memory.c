@@ -256,7 +256,8 @@ bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp)
     }
     while (!vfio_cxl_uapi_distinguish(vbasedev, &cxl->info)) {
         if (g_get_monotonic_time() >= deadline) {
-            error_setg(errp, "its memory is not active yet: try again later");
+            error_setg(errp, "the device's memory is not active yet: try again "
+                       "later");
             return false;
         }
         g_usleep(ACTIVE_POLL_MS * 1000);

@@ -366,7 +366,8 @@ static bool vfio_cxl_find_capabilities(VFIODevice *vbasedev, VFIOCXLInfo *info,
         }
     }
     if (!info->hdm_header) {
-        error_setg(errp, "no HDM Decoder Capability among %u", count);
+        error_setg(errp, "no HDM Decoder Capability in the array of %u",
+                   count);
         return false;
     }
     if (info->hdm_offset < cm + ARRAY_LENGTH) {

@@ -120,8 +120,9 @@ static bool vfio_cxl_block_migration(VFIOCXL *cxl, Error **errp)
         return false;
     }
     if (runstate_check(RUN_STATE_INMIGRATE)) {
-        error_setg(errp, "the target of a migration cannot have it: start "
-                   "without it, and plug it when the migration is done");
+        error_setg(errp, "a CXL device cannot be present in the target of a "
+                   "migration: start without it, and plug it when the "
+                   "migration is done");
         return false;
     }
     if (!PCI_DEVICE(cxl->vdev)->failover_pair_id) {

@@ -210,7 +210,7 @@ static void test_plug(gconstpointer data)
     error = qdict_get_qdict(reply, "error");
     g_assert_nonnull(error);
     g_assert_nonnull(strstr(qdict_get_str(error, "desc"),
-                            "its memory is not active yet: try again later"));
+                            "memory is not active yet: try again later"));
     qobject_unref(reply);
     g_usleep(2100 * 1000);
     set(m, "active-delay=0");

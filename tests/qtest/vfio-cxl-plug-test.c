@@ -532,7 +532,7 @@ static void test_migration(gconstpointer data)
 
 static void test_migration_options(gconstpointer data)
 {
-    const char *target = "the target of a migration cannot have it";
+    const char *target = "cannot be present in the target of a migration";
     CXLMachine *m;
 
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -only-migratable",
