@@ -47,6 +47,9 @@ def environment() -> dict:
     env = dict(os.environ)
     env.setdefault('CCACHE_BASEDIR', str(BUILD))
     env.setdefault('CCACHE_NOHASHDIR', '1')
+    # Otherwise the first compilation takes a quarter longer
+    env.setdefault('CCACHE_DEPEND', '1')
+    env.setdefault('QEMU_CC', env.get('CC', 'gcc'))     # for tools/cc-sanitize
     extra = HOST / 'usr/lib/python3/dist-packages'
     if extra.is_dir():
         env['PYTHONPATH'] = os.pathsep.join(

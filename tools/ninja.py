@@ -14,7 +14,7 @@ from typing import Iterable, List, NamedTuple, Sequence
 
 import firmware
 import hostpython
-from common import Failure, environment, jobs, run_logged, say
+from common import ROOT, Failure, environment, jobs, run_logged, say
 
 EMULATORS = ['qemu-system-x86_64', 'qemu-system-aarch64']
 FIRMWARE = ['pc-bios/edk2-aarch64-code.fd', 'pc-bios/edk2-arm-vars.fd']
@@ -23,24 +23,21 @@ OURS = ['tests/vfio-sim/*', 'tests/unit/test-cxl*', 'tests/unit/test-vfio-sim*',
 
 
 class Flavour(NamedTuple):
-    """What a build is for: machines, more of configure's options, firmware."""
+    """What a build is for: machines, compiler if not the usual, firmware."""
     targets: str
-    options: Sequence[str]
+    compiler: str
     firmware: Sequence[str]
 
 
-STANDARD = Flavour('aarch64-softmmu,x86_64-softmmu', (), FIRMWARE)
-# Lines in stack traces need -g1. More of it, or of optimization, takes time to
-# compile and finds nothing more.
-SANITIZED = Flavour('x86_64-softmmu',
-                    ('--enable-asan', '--enable-ubsan', '--disable-debug-info',
-                     '--extra-cflags=-g1 -O1'), ())
+STANDARD = Flavour('aarch64-softmmu,x86_64-softmmu', '', FIRMWARE)
+SANITIZED = Flavour('x86_64-softmmu', str(ROOT / 'tools/cc-sanitize'), ())
 
 
 def configure_arguments(flavour: Flavour) -> List[str]:
     compiler = os.environ.get('CC', 'gcc')
     if shutil.which('ccache'):
         compiler = 'ccache ' + compiler
+    compiler = flavour.compiler or compiler
     return [
         '--python=' + os.environ.get('PYTHON', '/usr/bin/python3'),
         '--cc=' + compiler,
@@ -48,8 +45,7 @@ def configure_arguments(flavour: Flavour) -> List[str]:
         '--without-default-features', '--enable-system', '--enable-tcg',
         '--enable-kvm', '--enable-fdt', '--enable-vhost-kernel',
         '--enable-vhost-user', '--disable-download', '--disable-docs',
-        '--disable-install-blobs', *flavour.options,
-        *os.environ.get('QEMU_CONFIGURE', '').split(),
+        '--disable-install-blobs', *os.environ.get('QEMU_CONFIGURE', '').split(),
     ]
 
 

@@ -91,10 +91,9 @@ static bool cxl_firmware_find_place(CXLEndpoint *ep, GArray *taken,
                                     unsigned first, uint64_t *base,
                                     Error **errp)
 {
-    CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
-    PCIDevice *pdev = epc->pci_device(ep);
+    PCIDevice *pdev = cxl_endpoint_pci_device(ep);
     PXBCXLDev *hb = cxl_route_host_bridge(pdev);
-    uint64_t size = epc->memory_size(ep);
+    uint64_t size = cxl_endpoint_info(ep).memory_size;
     g_autoptr(GSList) windows = cxl_fmws_get_all_sorted();
     g_autofree char *need = size_to_str(size);
     g_autofree char *option = NULL;
@@ -196,7 +195,7 @@ static GArray *cxl_firmware_plan_decoders(Plan *plan)
         CXLEndpoint *ep = g_ptr_array_index(plan->endpoints, i);
 
         add.range = &g_array_index(plan->ranges, CXLHDMRange, i);
-        cxl_route_foreach_decoder(CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep),
+        cxl_route_foreach_decoder(cxl_endpoint_pci_device(ep),
                                   plan->hb, cxl_firmware_add_port, &add);
     }
     g_array_sort(all, cxl_firmware_compare_port_ranges);
@@ -250,7 +249,7 @@ static bool cxl_firmware_plan_add(Plan *plan, CXLEndpoint *ep, unsigned align,
                                   Error **errp)
 {
     CXLHDMRange range = {
-        .size = CXL_ENDPOINT_GET_CLASS(ep)->memory_size(ep),
+        .size = cxl_endpoint_info(ep).memory_size,
     };
 
     if (!cxl_firmware_find_place(ep, plan->ranges, align, &range.base, errp)) {
@@ -285,11 +284,11 @@ static Plan *cxl_firmware_plan_host_bridge(GSList *endpoints, PXBCXLDev *hb,
         }
         plan = cxl_firmware_plan_new(hb);
         for (GSList *l = endpoints; l; l = l->next) {
-            CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
+            PCIDevice *pdev = cxl_endpoint_pci_device(l->data);
             Error *err = NULL;
 
-            if (epc->firmware_commits(l->data) &&
-                cxl_route_host_bridge(epc->pci_device(l->data)) == hb) {
+            if (cxl_endpoint_info(l->data).firmware_commits &&
+                cxl_route_host_bridge(pdev) == hb) {
                 cxl_firmware_plan_add(plan, l->data, i, &err);
                 error_propagate(&first, err);
             }
@@ -324,13 +323,12 @@ static void cxl_firmware_commit_plan(Plan *plan, Error **errp)
     cxl_firmware_plan_foreach(plan, cxl_firmware_program_port, &error_abort);
     for (unsigned i = 0; i < plan->endpoints->len; i++) {
         CXLEndpoint *ep = g_ptr_array_index(plan->endpoints, i);
-        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
         CXLHDMRange *range = &g_array_index(plan->ranges, CXLHDMRange, i);
         Error *err = NULL;
 
-        trace_cxl_firmware_place(epc->pci_device(ep)->name, range->base,
-                                 range->size);
-        epc->firmware_commit(ep, range->base, &err);
+        trace_cxl_firmware_place(cxl_endpoint_pci_device(ep)->name,
+                                 range->base, range->size);
+        CXL_ENDPOINT_GET_CLASS(ep)->firmware_commit(ep, range->base, &err);
         error_propagate(&first, err);
     }
     error_propagate(errp, first);
@@ -397,7 +395,7 @@ static bool cxl_firmware_has_own_number(uint32_t *cache_mem, PCIDevice *port,
 /* Can CXL.mem reach it, whatever the decoders say? */
 static bool cxl_firmware_check_path(CXLEndpoint *ep, Error **errp)
 {
-    PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
+    PCIDevice *pdev = cxl_endpoint_pci_device(ep);
     PCIDevice *first = pci_get_bus(pdev)->devices[0];
 
     if (first && object_dynamic_cast(OBJECT(first), TYPE_CXL_TYPE3)) {
@@ -461,7 +459,7 @@ bool cxl_firmware_check(Error **errp)
     g_autoptr(GSList) endpoints = cxl_endpoints();
 
     for (GSList *l = endpoints; l; l = l->next) {
-        PCIDevice *pdev = CXL_ENDPOINT_GET_CLASS(l->data)->pci_device(l->data);
+        PCIDevice *pdev = cxl_endpoint_pci_device(l->data);
 
         if (!cxl_firmware_check_host_bridges(cxl_route_host_bridge(pdev),
                                              errp) ||
@@ -497,24 +495,25 @@ static bool cxl_firmware_no_decoder(uint32_t *cache_mem, PCIDevice *port,
 
 void cxl_firmware_plug(CXLEndpoint *ep)
 {
-    CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
-    PCIDevice *pdev = epc->pci_device(ep);
+    PCIDevice *pdev = cxl_endpoint_pci_device(ep);
+    CXLEndpointInfo info = cxl_endpoint_info(ep);
     g_autoptr(GArray) taken = g_array_new(false, false, sizeof(CXLHDMRange));
     g_autoptr(GSList) endpoints = cxl_endpoints();
     Error *err = NULL;
     uint64_t base;
 
-    if (!epc->firmware_commits(ep) || cxl_firmware_find()->in_reset ||
+    if (!info.firmware_commits || cxl_firmware_find()->in_reset ||
         !cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
                                    cxl_firmware_no_decoder, NULL)) {
         return;
     }
     for (GSList *l = endpoints; l; l = l->next) {
+        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
         CXLHDMRange range;
+        bool active;
 
         for (unsigned n = 0; l->data != ep && n < HDM_DECODE_MAX; n++) {
-            if (CXL_ENDPOINT_GET_CLASS(l->data)->get_committed(l->data, n,
-                                                               &range)) {
+            if (epc->get_decoder(l->data, n, &range, &active)) {
                 g_array_append_val(taken, range);
             }
         }
@@ -522,8 +521,8 @@ void cxl_firmware_plug(CXLEndpoint *ep)
     if (!cxl_firmware_find_place(ep, taken, 0, &base, NULL)) {
         return;
     }
-    trace_cxl_firmware_place(pdev->name, base, epc->memory_size(ep));
-    if (!epc->firmware_commit(ep, base, &err)) {
+    trace_cxl_firmware_place(pdev->name, base, info.memory_size);
+    if (!CXL_ENDPOINT_GET_CLASS(ep)->firmware_commit(ep, base, &err)) {
         warn_report_err(err);
     }
 }

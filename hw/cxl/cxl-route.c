@@ -27,7 +27,17 @@ struct CXLRoutes {
 
     GSList *endpoints;
     GSList *windows;
+    GSList *maps; /* CXLRouteMaps */
 };
+
+/* A part of an endpoint's memory that is mapped, or is to be */
+typedef struct CXLRouteMap {
+    CXLEndpoint *ep;
+    MemoryRegion *alias;        /* shows it; NULL if it is not mapped yet */
+    CXLFixedWindow *fw;
+    CXLHDMRange range;          /* all or a part of what the decoder maps */
+    unsigned decoder;
+} CXLRouteMap;
 
 /* NULL in a machine that never had an endpoint */
 static CXLRoutes *cxl_route_find_all(void)
@@ -47,14 +57,17 @@ static GSList *cxl_route_find_windows(CXLRoutes *routes)
     return routes->windows;
 }
 
-static PCIDevice *cxl_route_endpoint_pci(CXLEndpoint *ep)
+PCIDevice *cxl_endpoint_pci_device(CXLEndpoint *ep)
 {
     return CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
 }
 
-static CXLRoute *cxl_route_of_endpoint(CXLEndpoint *ep)
+CXLEndpointInfo cxl_endpoint_info(CXLEndpoint *ep)
 {
-    return CXL_ENDPOINT_GET_CLASS(ep)->route(ep);
+    CXLEndpointInfo info = { };
+
+    CXL_ENDPOINT_GET_CLASS(ep)->get_info(ep, &info);
+    return info;
 }
 
 static bool cxl_route_is_a(PCIDevice *pdev, const char *type)
@@ -218,17 +231,13 @@ static CXLFixedWindow *cxl_route_find_window(CXLRoutes *routes, PXBCXLDev *hb,
 static bool cxl_route_mapped_for_another(CXLRoutes *routes, CXLEndpoint *ep,
                                          const CXLHDMRange *range)
 {
-    for (GSList *l = routes->endpoints; l; l = l->next) {
-        if (l->data == ep) {
-            continue;
-        }
-        for (GSList *m = cxl_route_of_endpoint(l->data)->maps; m; m = m->next) {
-            CXLRouteMap *map = m->data;
+    for (GSList *l = routes->maps; l; l = l->next) {
+        CXLRouteMap *map = l->data;
 
-            if (ranges_overlap(range->base, range->size, map->range.base,
-                               map->range.size)) {
-                return true;
-            }
+        if (map->ep != ep &&
+            ranges_overlap(range->base, range->size, map->range.base,
+                           map->range.size)) {
+            return true;
         }
     }
     return false;
@@ -236,7 +245,7 @@ static bool cxl_route_mapped_for_another(CXLRoutes *routes, CXLEndpoint *ep,
 
 bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp)
 {
-    PXBCXLDev *hb = cxl_route_host_bridge(cxl_route_endpoint_pci(ep));
+    PXBCXLDev *hb = cxl_route_host_bridge(cxl_endpoint_pci_device(ep));
     CXLRoutes *routes = cxl_route_find_all();
 
     if (!hb || !routes) {
@@ -253,33 +262,31 @@ bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp)
     return true;
 }
 
-static void cxl_route_unmap(CXLEndpoint *ep, CXLRouteMap *map)
+static void cxl_route_unmap(CXLRoutes *routes, CXLRouteMap *map)
 {
-    CXLRoute *route = cxl_route_of_endpoint(ep);
-
-    trace_cxl_route_unmap(cxl_route_endpoint_pci(ep)->name, map->decoder,
+    trace_cxl_route_unmap(cxl_endpoint_pci_device(map->ep)->name, map->decoder,
                           map->range.base);
     memory_region_del_subregion(&map->fw->mr, map->alias);
     object_unparent(OBJECT(map->alias));
     g_free(map->alias);
-    route->maps = g_slist_remove(route->maps, map);
+    routes->maps = g_slist_remove(routes->maps, map);
     g_free(map);
 }
 
-static void cxl_route_map(CXLEndpoint *ep, const CXLRouteMap *wanted)
+static void cxl_route_map(CXLRoutes *routes, const CXLRouteMap *wanted)
 {
-    CXLRoute *route = cxl_route_of_endpoint(ep);
     CXLRouteMap *map = g_memdup2(wanted, sizeof(*wanted));
+    CXLEndpoint *ep = map->ep;
 
     /* The owner keeps the PCI device alive while a guest can reach it */
     map->alias = g_new0(MemoryRegion, 1);
-    memory_region_init_alias(map->alias, OBJECT(cxl_route_endpoint_pci(ep)),
+    memory_region_init_alias(map->alias, OBJECT(cxl_endpoint_pci_device(ep)),
                              "cxl-hdm", CXL_ENDPOINT_GET_CLASS(ep)->memory(ep),
                              map->range.dpa, map->range.size);
     memory_region_add_subregion(&map->fw->mr, map->range.base - map->fw->base,
                                 map->alias);
-    route->maps = g_slist_prepend(route->maps, map);
-    trace_cxl_route_map(cxl_route_endpoint_pci(ep)->name, map->decoder,
+    routes->maps = g_slist_prepend(routes->maps, map);
+    trace_cxl_route_map(cxl_endpoint_pci_device(ep)->name, map->decoder,
                         map->range.base, map->range.size, map->range.dpa);
 }
 
@@ -298,7 +305,7 @@ static bool cxl_route_walk_ports(CXLEndpoint *ep, PXBCXLDev *hb, unsigned n,
 
     while (point.at - range->base < range->size) {
         point.size = range->size - (point.at - range->base);
-        if (!cxl_route_foreach_decoder(cxl_route_endpoint_pci(ep), hb,
+        if (!cxl_route_foreach_decoder(cxl_endpoint_pci_device(ep), hb,
                                        cxl_route_decodes_to_port, &point)) {
             status->port = status->port ?: point.port;
             last = NULL;
@@ -307,6 +314,7 @@ static bool cxl_route_walk_ports(CXLEndpoint *ep, PXBCXLDev *hb, unsigned n,
             last->range.size += point.size;
         } else if (wanted) {
             CXLRouteMap map = {
+                .ep = ep,
                 .fw = status->window,
                 .decoder = n,
                 .range.base = point.at,
@@ -329,8 +337,9 @@ static CXLRouteState cxl_route_find_state(CXLRoutes *routes, CXLEndpoint *ep,
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
     PXBCXLDev *hb;
+    bool active;
 
-    if (!epc->get_decoder(ep, n, &status->range)) {
+    if (!epc->get_decoder(ep, n, &status->range, &active) || !active) {
         return CXL_ROUTE_NOT_COMMITTED;
     }
     status->window = NULL;
@@ -388,7 +397,7 @@ static GArray *cxl_route_find_wanted(CXLRoutes *routes, CXLEndpoint *ep)
                                                    wanted);
 
         if (state != CXL_ROUTE_MAPPED && state != CXL_ROUTE_NOT_COMMITTED) {
-            trace_cxl_route_none(cxl_route_endpoint_pci(ep)->name, n,
+            trace_cxl_route_none(cxl_endpoint_pci_device(ep)->name, n,
                                  status.range.base, why[state]);
         }
     }
@@ -397,25 +406,27 @@ static GArray *cxl_route_find_wanted(CXLRoutes *routes, CXLEndpoint *ep)
 
 static bool cxl_route_same_map(const CXLRouteMap *a, const CXLRouteMap *b)
 {
-    return a->fw == b->fw && a->decoder == b->decoder &&
+    return a->ep == b->ep && a->fw == b->fw && a->decoder == b->decoder &&
            !memcmp(&a->range, &b->range, sizeof(a->range));
 }
 
-static void cxl_route_unmap_stale(CXLEndpoint *ep, GArray *wanted)
+static void cxl_route_unmap_stale(CXLRoutes *routes, CXLEndpoint *ep,
+                                  GArray *wanted)
 {
     GSList *next;
 
-    for (GSList *l = cxl_route_of_endpoint(ep)->maps; l; l = next) {
-        bool stale = true;
+    for (GSList *l = routes->maps; l; l = next) {
+        CXLRouteMap *map = l->data;
+        bool stale = map->ep == ep;
 
         next = l->next;
         for (unsigned i = 0; i < wanted->len; i++) {
-            stale &= !cxl_route_same_map(l->data,
-                                         &g_array_index(wanted, CXLRouteMap,
-                                                        i));
+            CXLRouteMap *entry = &g_array_index(wanted, CXLRouteMap, i);
+
+            stale &= !cxl_route_same_map(map, entry);
         }
         if (stale) {
-            cxl_route_unmap(ep, l->data);
+            cxl_route_unmap(routes, map);
         }
     }
 }
@@ -427,12 +438,12 @@ static void cxl_route_map_wanted(CXLRoutes *routes, CXLEndpoint *ep,
         CXLRouteMap *entry = &g_array_index(wanted, CXLRouteMap, i);
         bool mapped = false;
 
-        for (GSList *l = cxl_route_of_endpoint(ep)->maps; l; l = l->next) {
+        for (GSList *l = routes->maps; l; l = l->next) {
             mapped |= cxl_route_same_map(l->data, entry);
         }
         if (!mapped &&
             !cxl_route_mapped_for_another(routes, ep, &entry->range)) {
-            cxl_route_map(ep, entry);
+            cxl_route_map(routes, entry);
         }
     }
 }
@@ -453,7 +464,8 @@ void cxl_route_update_all(void)
     }
     /* Unmap all first: a range may have changed hands */
     for (GSList *l = routes->endpoints; l; l = l->next) {
-        cxl_route_unmap_stale(l->data, g_ptr_array_index(wanted, i++));
+        cxl_route_unmap_stale(routes, l->data,
+                              g_ptr_array_index(wanted, i++));
     }
     i = 0;
     for (GSList *l = routes->endpoints; l; l = l->next) {
@@ -502,8 +514,8 @@ static int cxl_route_compare_step(PCIDevice *a, PCIDevice *b)
 
 static gint cxl_route_compare_endpoints(gconstpointer a, gconstpointer b)
 {
-    PCIDevice *pa = cxl_route_endpoint_pci((CXLEndpoint *)a);
-    PCIDevice *pb = cxl_route_endpoint_pci((CXLEndpoint *)b);
+    PCIDevice *pa = cxl_endpoint_pci_device((CXLEndpoint *)a);
+    PCIDevice *pb = cxl_endpoint_pci_device((CXLEndpoint *)b);
     unsigned da = cxl_route_depth(pa), db = cxl_route_depth(pb);
     int diff = pci_bus_num(pci_get_bus(cxl_route_ancestor(pa, da))) -
                pci_bus_num(pci_get_bus(cxl_route_ancestor(pb, db)));
@@ -539,15 +551,13 @@ void cxl_route_add(CXLEndpoint *ep)
 void cxl_route_remove(CXLEndpoint *ep)
 {
     CXLRoutes *routes = cxl_route_find_all();
-    CXLRoute *route = cxl_route_of_endpoint(ep);
+    g_autoptr(GArray) nothing = g_array_new(false, false, sizeof(CXLRouteMap));
 
     if (!routes) {
         return;
     }
     memory_region_transaction_begin();
-    while (route->maps) {
-        cxl_route_unmap(ep, route->maps->data);
-    }
+    cxl_route_unmap_stale(routes, ep, nothing);
     routes->endpoints = g_slist_remove(routes->endpoints, ep);
     cxl_route_update_all();
     memory_region_transaction_commit();

@@ -34,7 +34,7 @@ typedef struct BridgeNeed {
 
 static PXBCXLDev *cxl_window_endpoint_bridge(CXLEndpoint *ep)
 {
-    return cxl_route_host_bridge(CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep));
+    return cxl_route_host_bridge(cxl_endpoint_pci_device(ep));
 }
 
 static GArray *cxl_window_bridge_needs(void)
@@ -45,15 +45,14 @@ static GArray *cxl_window_bridge_needs(void)
 
     /* They are sorted, so those of one bridge follow each other */
     for (GSList *l = endpoints; l; l = l->next) {
-        CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(l->data);
+        uint64_t size = cxl_endpoint_info(l->data).memory_size;
         BridgeNeed entry = { .hb = cxl_window_endpoint_bridge(l->data) };
 
         if (!need || need->hb != entry.hb) {
             g_array_append_val(needs, entry);
             need = &g_array_index(needs, BridgeNeed, needs->len - 1);
         }
-        need->size = ROUND_UP(need->size, GiB) +
-                     ROUND_UP(epc->memory_size(l->data), CXL_HDM_ALIGN);
+        need->size = ROUND_UP(need->size, GiB) + ROUND_UP(size, CXL_HDM_ALIGN);
     }
     return needs;
 }
@@ -241,12 +240,12 @@ static bool cxl_window_is_open_port(PCIDevice *pdev)
 /* Window Restrictions that do not keep @ep from using a window */
 static uint16_t cxl_window_endpoint_restrictions(CXLEndpoint *ep)
 {
-    CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
-    bool fixed = epc->firmware_locks(ep) &&
-                 !DEVICE(epc->pci_device(ep))->hotplugged;
+    CXLEndpointInfo info = cxl_endpoint_info(ep);
+    bool fixed = info.firmware_locks &&
+                 !DEVICE(cxl_endpoint_pci_device(ep))->hotplugged;
 
     return CFMWS_VOLATILE |
-           (epc->host_only(ep) ? CFMWS_HOST_ONLY : CFMWS_DEVICE_COHERENT) |
+           (info.host_only ? CFMWS_HOST_ONLY : CFMWS_DEVICE_COHERENT) |
            (fixed ? CFMWS_FIXED_CONFIG : 0);
 }
 

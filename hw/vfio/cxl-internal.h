@@ -55,7 +55,6 @@ typedef struct VFIOCXLRAS {
  * @ras: what the guest has written to the RAS Capability
  * @dvsecs: the CXL DVSECs
  * @hdm: the HDM decoders that the guest sees
- * @route: where the memory is mapped
  * @mmap: the device's memory
  * @memory: the same for the guest
  * @scratch: @mmap is not the device's memory now, see
@@ -97,7 +96,6 @@ struct VFIOCXL {
     VFIOCXLRAS ras;
     VFIOCXLDVSECs dvsecs;
     CXLHDM hdm;
-    CXLRoute route;
     void *mmap;
     MemoryRegion memory;
     bool scratch;

@@ -33,24 +33,22 @@ static PCIDevice *vfio_cxl_endpoint_pci_device(CXLEndpoint *ep)
     return PCI_DEVICE(VFIO_CXL(ep)->vdev);
 }
 
-static CXLRoute *vfio_cxl_endpoint_route(CXLEndpoint *ep)
+static void vfio_cxl_endpoint_get_info(CXLEndpoint *ep, CXLEndpointInfo *info)
 {
-    return &VFIO_CXL(ep)->route;
+    VFIOCXL *cxl = VFIO_CXL(ep);
+
+    info->memory_size = cxl->info.memory_size;
+    info->host_only = cxl->info.host_only;
+    info->firmware_commits = cxl->firmware_commits;
+    info->firmware_locks = cxl->firmware_commits && cxl->info.locked;
 }
 
 static bool vfio_cxl_endpoint_get_decoder(CXLEndpoint *ep, unsigned n,
-                                          CXLHDMRange *range)
+                                          CXLHDMRange *range, bool *active)
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
-    return cxl_hdm_get(&cxl->hdm, n, range);
-}
-
-static bool vfio_cxl_endpoint_get_committed(CXLEndpoint *ep, unsigned n,
-                                            CXLHDMRange *range)
-{
-    VFIOCXL *cxl = VFIO_CXL(ep);
-
+    *active = cxl_hdm_get(&cxl->hdm, n, range);
     return cxl_hdm_is_committed(&cxl->hdm, n, range);
 }
 
@@ -59,16 +57,6 @@ static MemoryRegion *vfio_cxl_endpoint_memory(CXLEndpoint *ep)
     VFIOCXL *cxl = VFIO_CXL(ep);
 
     return vfio_cxl_is_open(cxl) ? &cxl->memory : NULL;
-}
-
-static uint64_t vfio_cxl_endpoint_memory_size(CXLEndpoint *ep)
-{
-    return VFIO_CXL(ep)->info.memory_size;
-}
-
-static bool vfio_cxl_endpoint_firmware_commits(CXLEndpoint *ep)
-{
-    return VFIO_CXL(ep)->firmware_commits;
 }
 
 static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
@@ -88,16 +76,6 @@ static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
     vfio_cxl_dvsec_enable_mem(cxl->vdev, &cxl->dvsecs);
     vfio_cxl_update(cxl);
     return true;
-}
-
-static bool vfio_cxl_endpoint_firmware_locks(CXLEndpoint *ep)
-{
-    return VFIO_CXL(ep)->firmware_commits && VFIO_CXL(ep)->info.locked;
-}
-
-static bool vfio_cxl_endpoint_host_only(CXLEndpoint *ep)
-{
-    return VFIO_CXL(ep)->info.host_only;
 }
 
 /*
@@ -356,15 +334,10 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     CXLEndpointClass *epc = CXL_ENDPOINT_CLASS(klass);
 
     epc->pci_device = vfio_cxl_endpoint_pci_device;
-    epc->route = vfio_cxl_endpoint_route;
+    epc->get_info = vfio_cxl_endpoint_get_info;
     epc->get_decoder = vfio_cxl_endpoint_get_decoder;
-    epc->get_committed = vfio_cxl_endpoint_get_committed;
     epc->memory = vfio_cxl_endpoint_memory;
-    epc->memory_size = vfio_cxl_endpoint_memory_size;
-    epc->firmware_commits = vfio_cxl_endpoint_firmware_commits;
     epc->firmware_commit = vfio_cxl_endpoint_firmware_commit;
-    epc->firmware_locks = vfio_cxl_endpoint_firmware_locks;
-    epc->host_only = vfio_cxl_endpoint_host_only;
     vfio_cxl_query_class_init(klass);
 }
 

@@ -21,56 +21,51 @@ DECLARE_CLASS_CHECKERS(CXLEndpointClass, CXL_ENDPOINT, TYPE_CXL_ENDPOINT)
 #define CXL_ENDPOINT(obj) INTERFACE_CHECK(CXLEndpoint, (obj), TYPE_CXL_ENDPOINT)
 
 /**
- * struct CXLRouteMap - a part of an endpoint's memory that is mapped
- * @alias: shows it
- * @fw: the window that it is in
- * @range: what it shows, all or a part of what the decoder maps
- * @decoder: the endpoint's decoder
+ * struct CXLEndpointInfo - what does not change about an endpoint
+ * @memory_size: bytes of memory that it has
+ * @host_only: the memory is host-only coherent (HDM-H), not device coherent
+ * @firmware_commits: the platform's firmware is to commit decoder 0, not the
+ *                    operating system
+ * @firmware_locks: and to lock it
  */
-typedef struct CXLRouteMap {
-    MemoryRegion *alias;
-    CXLFixedWindow *fw;
-    CXLHDMRange range;
-    unsigned decoder;
-} CXLRouteMap;
-
-/**
- * struct CXLRoute - what is mapped of an endpoint; zero at first
- * @maps: CXLRouteMaps
- */
-typedef struct CXLRoute {
-    GSList *maps;
-} CXLRoute;
+typedef struct CXLEndpointInfo {
+    uint64_t memory_size;
+    bool host_only;
+    bool firmware_commits;
+    bool firmware_locks;
+} CXLEndpointInfo;
 
 /**
  * struct CXLEndpointClass - a device whose memory is mapped directly
  * @pci_device: its PCI function
- * @route: the CXLRoute that it holds for cxl_route_update()
- * @get_decoder: what decoder @n maps; false if it is not active or there is
- *               no such decoder
- * @get_committed: the same for a decoder that is committed, active or not
+ * @get_info: fill in what does not change
+ * @get_decoder: what decoder @n maps; false if it is not committed or there
+ *               is no such decoder. @active: HDM Decoder Enable is set, too
  * @memory: the device's memory, DPA 0 first; NULL while it may not be touched
- * @memory_size: bytes of memory that it has
- * @firmware_commits: is the platform's firmware to commit decoder 0, or the
- *                    operating system?
  * @firmware_commit: commit all memory to decoder 0 at @base, and enable it
- * @firmware_locks: is it to lock the decoder, too?
- * @host_only: is its memory host-only coherent (HDM-H), not device coherent?
  */
 struct CXLEndpointClass {
     InterfaceClass parent_class;
 
     PCIDevice *(*pci_device)(CXLEndpoint *ep);
-    CXLRoute *(*route)(CXLEndpoint *ep);
-    bool (*get_decoder)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range);
-    bool (*get_committed)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range);
+    void (*get_info)(CXLEndpoint *ep, CXLEndpointInfo *info);
+    bool (*get_decoder)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range,
+                        bool *active);
     MemoryRegion *(*memory)(CXLEndpoint *ep);
-    uint64_t (*memory_size)(CXLEndpoint *ep);
-    bool (*firmware_commits)(CXLEndpoint *ep);
     bool (*firmware_commit)(CXLEndpoint *ep, uint64_t base, Error **errp);
-    bool (*firmware_locks)(CXLEndpoint *ep);
-    bool (*host_only)(CXLEndpoint *ep);
 };
+
+/**
+ * cxl_endpoint_pci_device() - The PCI function of an endpoint
+ * @ep: the endpoint
+ */
+PCIDevice *cxl_endpoint_pci_device(CXLEndpoint *ep);
+
+/**
+ * cxl_endpoint_info() - What does not change about an endpoint
+ * @ep: the endpoint
+ */
+CXLEndpointInfo cxl_endpoint_info(CXLEndpoint *ep);
 
 /**
  * cxl_route_host_bridge() - The pxb-cxl above a PCI device
