@@ -139,6 +139,6 @@ series: deps-test
 
 .PHONY: clean distclean
 clean:
-	rm -rf build/qemu/obj build/asan build/pristine/obj build/series build/results
+	rm -rf build/qemu/obj build/qemu/asan build/pristine/obj build/series build/results
 distclean:
 	rm -rf build

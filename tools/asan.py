@@ -20,10 +20,10 @@ import mesontest
 import ninja
 import tap
 import tree
-from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
+from common import (Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
                     say)
 
-OBJ = BUILD / 'asan/obj'
+OBJ = QEMU / 'asan'
 LEAKS = ROOT / 'tools/asan.supp'
 UNDEFINED = ROOT / 'tools/ubsan.supp'
 TARGETS = ['qemu-system-x86_64', 'tests/vfio-sim/libvfio-sim.so',

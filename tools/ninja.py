@@ -30,7 +30,9 @@ class Flavour(NamedTuple):
 
 
 STANDARD = Flavour('aarch64-softmmu,x86_64-softmmu', '', FIRMWARE)
-SANITIZED = Flavour('x86_64-softmmu', str(ROOT / 'tools/cc-sanitize'), ())
+# Configured alike, so that ccache has what is not instrumented
+SANITIZED = STANDARD._replace(compiler=str(ROOT / 'tools/cc-sanitize'),
+                              firmware=())
 
 
 def configure_arguments(flavour: Flavour) -> List[str]:
