@@ -57,6 +57,8 @@ static void config_line(SimConfig *cfg, char *key, const char *value)
         cfg->decoders = number;
     } else if (!strcmp(key, "decoder")) {
         snprintf(cfg->decoder, sizeof(cfg->decoder), "%s", value);
+    } else if (!strcmp(key, "inactive")) {
+        cfg->inactive = number;
     } else if (!strcmp(key, "topology")) {
         cfg->topology = value[0];
     } else if (!strcmp(key, "raise-memlock")) {
@@ -104,6 +106,10 @@ const char *sim_config_bound(const SimConfig *cfg)
     bool committed = strcmp(cfg->decoder, "uncommitted");
     bool simple = cfg->decoders == 1 && strcmp(cfg->decoder, "interleaved");
 
+    /* v6 waits for it, up to the device's own limit */
+    if (!strcmp(cfg->kernel, "v6") && cfg->inactive) {
+        return "none";
+    }
     if (!strncmp(cfg->kernel, "v2", 2)) {
         return committed ? cfg->kernel : "none";
     }
@@ -125,10 +131,12 @@ int sim_config_save(const SimConfig *cfg)
         return -errno;
     }
     fprintf(f, "id=%s\nkernel=%s\niova=%s\ndevices=%u\nmemory=%llu\n"
-            "topology=%c\ndecoders=%u\ndecoder=%s\nraise-memlock=%d\n",
+            "topology=%c\ndecoders=%u\ndecoder=%s\ninactive=%d\n"
+            "raise-memlock=%d\n",
             cfg->id, cfg->kernel, cfg->iova, cfg->devices,
             (unsigned long long)cfg->memory,
-            cfg->topology, cfg->decoders, cfg->decoder, cfg->raise_memlock);
+            cfg->topology, cfg->decoders, cfg->decoder, cfg->inactive,
+            cfg->raise_memlock);
     for (i = 0; i < cfg->devices; i++) {
         fprintf(f, "memory-file.%u=%s\n", i, cfg->memory_file[i]);
     }

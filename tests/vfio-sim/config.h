@@ -32,6 +32,7 @@ typedef struct SimConfig {
     uint64_t memory;
     unsigned decoders;
     char decoder[16];               /* how the firmware has left the first */
+    bool inactive;                  /* memory does not become active */
     char topology;
     bool raise_memlock;             /* RLIMIT_MEMLOCK, as with privileges */
     char memory_file[SIM_MAX_DEVICES][SIM_PATH_MAX];

@@ -71,6 +71,7 @@ static const char help[] =
 "  --geometry-id=N      since v4: id of the capability that says where the\n"
 "                       registers are (default 6, which is a guess)\n"
 "  --geometry-form=F    since v4: its offset is u64 (default) or u32, as well\n"
+"  --inactive           v6: memory is not active in time when the driver binds\n"
 "  --guard-map          none: the kernel filters writes to the CXL Device DVSEC\n"
 "  --mangle=NAME        a malformed reply or an odd device; --mangle=help\n"
 "                       lists them\n"
@@ -299,7 +300,8 @@ static bool reuse_state(void)
         (given_memory && old.memory != config.memory) ||
         (given_topology && old.topology != config.topology) ||
         (given_decoders && old.decoders != config.decoders) ||
-        (given_decoder && strcmp(old.decoder, config.decoder)) || memory_file ||
+        (given_decoder && strcmp(old.decoder, config.decoder)) ||
+        (config.inactive && !old.inactive) || memory_file ||
         config.num_faults || config.num_knobs) {
         die("%s holds the state of devices made with other options; remove "
             "it, choose another, or give no options for devices", config.dir);
@@ -758,6 +760,7 @@ int main(int argc, char **argv)
         OPT_TOPOLOGY, OPT_IOVA, OPT_FAULT, OPT_SET, OPT_STATE_DIR, OPT_PREPARE,
         OPT_CONTROL, OPT_PRELOAD, OPT_DECODERS, OPT_DECODER, OPT_GEOMETRY_ID,
         OPT_GEOMETRY_FORM, OPT_MANGLE, OPT_RAISE_MEMLOCK, OPT_GUARD_MAP,
+        OPT_INACTIVE,
     };
     static const struct option options[] = {
         { "kernel", required_argument, NULL, OPT_KERNEL },
@@ -769,6 +772,7 @@ int main(int argc, char **argv)
         { "decoder", required_argument, NULL, OPT_DECODER },
         { "geometry-id", required_argument, NULL, OPT_GEOMETRY_ID },
         { "geometry-form", required_argument, NULL, OPT_GEOMETRY_FORM },
+        { "inactive", no_argument, NULL, OPT_INACTIVE },
         { "guard-map", no_argument, NULL, OPT_GUARD_MAP },
         { "mangle", required_argument, NULL, OPT_MANGLE },
         { "iova", required_argument, NULL, OPT_IOVA },
@@ -812,6 +816,9 @@ int main(int argc, char **argv)
             break;
         case OPT_GEOMETRY_FORM:
             geometry_form = optarg;
+            break;
+        case OPT_INACTIVE:
+            config.inactive = true;
             break;
         case OPT_GUARD_MAP:
             guard_map = "1";

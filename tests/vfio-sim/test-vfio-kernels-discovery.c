@@ -297,6 +297,7 @@ const Case discovery_cases[] = {
     { "interleaved", test_bind, V3 | GEOMETRY, true, "--decoder=interleaved",
       NULL },
     { "two-decoders", test_bind, V3 | GEOMETRY, true, "--decoders=2", NULL },
+    { "inactive", test_bind, V6, true, "--inactive", NULL },
     { "plain", test_none, NONE, false, NULL, NULL },
     { "bar-areas-a", test_bar_areas, CXL, false, "--topology=A", NULL },
     { "bar-areas-b", test_bar_areas, CXL, true, "--topology=B", NULL },
