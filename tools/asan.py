@@ -69,7 +69,8 @@ def settings() -> dict:
 def arguments() -> List[str]:
     chosen = [word for path in MODES + OTHERS
               for word in ('-p', f'/x86_64/vfio-cxl/{path}')]
-    return [*mesontest.ALL_KERNELS, *chosen] + [word for mode in MODES for name in LONG
+    return mesontest.ALL_KERNELS + chosen + [word for mode in MODES
+                                             for name in LONG
                      for word in ('-s', f'/x86_64/vfio-cxl/{mode}/{name}')]
 
 

@@ -201,7 +201,7 @@ static void vfio_cxl_print_decoder(Monitor *mon, unsigned n, VfioCxlDecoder *d)
     }
 }
 
-static void hmp_info_vfio_cxl(Monitor *mon, const QDict *qdict)
+static void vfio_cxl_hmp_info(Monitor *mon, const QDict *qdict)
 {
     g_autoptr(VfioCxlDeviceList) list = qmp_query_vfio_cxl(NULL);
 
@@ -247,7 +247,7 @@ void vfio_cxl_query_class_init(ObjectClass *klass)
 
 static void vfio_cxl_query_init(void)
 {
-    monitor_register_hmp("vfio-cxl", true, hmp_info_vfio_cxl);
+    monitor_register_hmp("vfio-cxl", true, vfio_cxl_hmp_info);
 }
 
 type_init(vfio_cxl_query_init)

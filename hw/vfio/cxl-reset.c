@@ -281,7 +281,7 @@ static int vfio_cxl_config_reset(VFIOCXL *cxl)
  * them, so they are there for the guest as well. A guest that restores them
  * itself finds them as it wants them; one that does not keeps its memory.
  */
-static void cxl_reset(VFIOCXL *cxl)
+static void vfio_cxl_guest_cxl_reset(VFIOCXL *cxl)
 {
     const uint16_t result = R_DVSEC_STATUS2_RST_DONE_MASK |
                             R_DVSEC_STATUS2_RST_ERR_MASK;
@@ -314,7 +314,7 @@ void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
         cxl->wrote_back = wbi;
     }
     if (doorbells & R_DVSEC_CONTROL2_INITIATE_RST_MASK) {
-        cxl_reset(cxl);
+        vfio_cxl_guest_cxl_reset(cxl);
     }
 }
 

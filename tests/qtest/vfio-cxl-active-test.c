@@ -32,20 +32,11 @@ static bool active(CXLMachine *m)
     return cfg_read(m, m->dvsec + RANGE1_SIZE_LO) & MEMORY_ACTIVE;
 }
 
-static void assert_state(CXLMachine *m, const char *state)
-{
-    g_autofree char *text = qtest_hmp(m->qts, "info vfio-cxl");
-
-    if (!strstr(text, state)) {
-        g_error("expected '%s' in: %s", state, text);
-    }
-}
-
 static void assert_away(CXLMachine *m, uint64_t base)
 {
     g_assert_false(active(m));
     g_assert_false(shows_memory(m, base, 0));
-    assert_state(m, "memory-inactive");
+    assert_info(m, "memory-inactive");
     /* The decoder is there all the time */
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED, !=, 0);
     g_assert_cmphex(hdm_base(m, 0), ==, base);
@@ -59,14 +50,7 @@ static void assert_returns(CXLMachine *m, uint64_t base)
         g_usleep(10 * 1000);
     }
     g_assert_true(shows_memory(m, base, 0));
-    assert_state(m, "mapped");
-}
-
-static void flr(CXLMachine *m)
-{
-    unsigned ctl = cfg_find_cap(m, 0x10) + 8;
-
-    cfg_writew(m, ctl, cfg_readw(m, ctl) | 0x8000);
+    assert_info(m, "mapped");
 }
 
 static void cxl_reset(CXLMachine *m)
@@ -92,7 +76,7 @@ static void low_power(CXLMachine *m)
 }
 
 static void (*const ways[])(CXLMachine *) = {
-    flr, cxl_reset, reboot, low_power,
+    cxl_machine_flr, cxl_reset, reboot, low_power,
 };
 
 /*
@@ -173,11 +157,19 @@ static void test_timeout(gconstpointer data)
     g_autofree char *options = g_strdup_printf(CXL_BRIDGE CXL_WINDOW " 2>>%s",
                                                log);
     CXLMachine *m = cxl_machine_start(sim, options, mode_is_iommufd(data), "");
+    unsigned pm = cfg_find_cap(m, 0x01) + 4;
     g_autofree char *text = NULL;
     const char *warning = NULL;
 
     set(m, AWAY);
-    flr(m);
+    cxl_machine_flr(m);
+    /* Not of a device that sleeps; back in D0 it has the time anew */
+    cfg_writew(m, pm, 3);
+    g_usleep(3 * G_USEC_PER_SEC / 2);
+    cfg_writew(m, pm, 0);
+    g_usleep(G_USEC_PER_SEC / 4);
+    g_assert_true(g_file_get_contents(log, &text, NULL, NULL));
+    g_assert_null(strstr(text, "Memory_Active_Timeout"));
     for (int ms = 0; !warning; ms += 100) {
         g_assert_cmpint(ms, <, WAIT_MS);
         g_usleep(100 * 1000);
@@ -185,7 +177,7 @@ static void test_timeout(gconstpointer data)
         g_assert_true(g_file_get_contents(log, &text, NULL, NULL));
         warning = strstr(text, "not active although Memory_Active_Timeout");
     }
-    flr(m);
+    cxl_machine_flr(m);
     g_usleep(2 * G_USEC_PER_SEC);
     g_free(text);
     g_assert_true(g_file_get_contents(log, &text, NULL, NULL));
@@ -203,7 +195,7 @@ static void test_plug(gconstpointer data)
     uint64_t base;
 
     set(m, "active-delay=2000");
-    flr(m);
+    cxl_machine_flr(m);
     device_del(m, NULL);
     device_release(m);
     reply = device_add(m, mode_is_iommufd(data), "dev0", VFIO_CXL_HOST, "");
@@ -229,7 +221,7 @@ static void test_no_bar_areas(gconstpointer data)
     assert_firmware_committed(m, M256);
     g_assert_cmphex(qtest_readl(m->qts, m->bar2 + VFIO_SIM_REG_ID), ==,
                     VFIO_SIM_ID);
-    flr(m);
+    cxl_machine_flr(m);
     assert_firmware_committed(m, M256);
     cxl_machine_stop(m);
 }
@@ -245,7 +237,7 @@ static void test_told_apart(gconstpointer data)
     for (int i = 0; i < ARRAY_SIZE(faults); i++) {
         CXLMachine *m = mode_start(data, faults[i], "");
 
-        assert_state(m, i ? "v5" : ((const VFIOCXLMode *)data)->kernel);
+        assert_info(m, i ? "v5" : ((const VFIOCXLMode *)data)->kernel);
         cxl_machine_stop(m);
     }
 }

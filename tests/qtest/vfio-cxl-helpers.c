@@ -548,6 +548,23 @@ const char *const vfio_cxl_kernels[] = {
 };
 const char *const vfio_cxl_kernels_v2[] = { "v2-reset", "v2", NULL };
 
+void cxl_machine_flr(CXLMachine *m)
+{
+    unsigned ctl = cfg_find_cap(m, 0x10) + 8;
+
+    cfg_writew(m, ctl, cfg_readw(m, ctl) | 0x8000);
+    g_assert_cmphex(cfg_readw(m, ctl) & 0x8000, ==, 0);
+}
+
+void assert_info(CXLMachine *m, const char *text)
+{
+    g_autofree char *info = qtest_hmp(m->qts, "info vfio-cxl");
+
+    if (!strstr(info, text)) {
+        g_error("expected '%s' in: %s", text, info);
+    }
+}
+
 bool vfio_cxl_has(const char *const kernels[], unsigned n)
 {
     return kernels[n] && (n == 0 || g_test_slow());

@@ -194,6 +194,12 @@ void vfio_cxl_add(const char *name, const char *const kernels[],
 bool mode_is_iommufd(gconstpointer mode);
 bool mode_is_kernel(gconstpointer mode, const char *prefix);
 
+/* Start a function level reset */
+void cxl_machine_flr(CXLMachine *m);
+
+/* "info vfio-cxl" must contain @text */
+void assert_info(CXLMachine *m, const char *text);
+
 /**
  * vfio_cxl_has() - Is there to be a test for kernel @n of a list?
  * @kernels: ends with NULL

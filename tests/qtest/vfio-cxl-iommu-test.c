@@ -72,9 +72,7 @@ static void set_mem_enable(CXLMachine *m, bool on)
 
 static void function_level_reset(CXLMachine *m)
 {
-    unsigned exp = cfg_find_cap(m, 0x10);
-
-    cfg_writew(m, exp + 8, cfg_readw(m, exp + 8) | 0x8000);
+    cxl_machine_flr(m);
     cxl_machine_enumerate(m);
 }
 

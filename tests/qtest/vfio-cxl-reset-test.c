@@ -69,14 +69,6 @@ static void assert_contents(CXLMachine *m, gconstpointer data)
     mark(m);
 }
 
-static void flr(CXLMachine *m)
-{
-    unsigned ctl = cfg_find_cap(m, 0x10) + 8;
-
-    cfg_writew(m, ctl, cfg_readw(m, ctl) | 0x8000);
-    g_assert_cmphex(cfg_readw(m, ctl) & 0x8000, ==, 0);
-}
-
 static void sbr_only(CXLMachine *m)
 {
     uint64_t control = m->ecam + (12ull << 20) + 0x3e;
@@ -89,16 +81,6 @@ static void sbr(CXLMachine *m)
 {
     sbr_only(m);
     cxl_machine_enumerate(m);
-}
-
-/* What query-vfio-cxl says of decoder 0 */
-static void assert_state(CXLMachine *m, const char *state)
-{
-    g_autofree char *text = qtest_hmp(m->qts, "info vfio-cxl");
-
-    if (!strstr(text, state)) {
-        g_error("expected '%s' in: %s", state, text);
-    }
 }
 
 /* Decoder 0 shows nothing and takes no commit; all else goes on */
@@ -194,7 +176,7 @@ static void test_gates(gconstpointer data)
     sim(m, "fault", "pwrite-config errno=5 count=1");
     cfg_writew(m, 0x04, 0x6);
     g_assert_cmpint(shows_memory(m, base, 0), ==, !gate);
-    assert_state(m, gate ? "host-closed" : "mapped");
+    assert_info(m, gate ? "host-closed" : "mapped");
     cfg_writew(m, 0x04, 0x4);
     cfg_writew(m, 0x04, 0x6);
     g_assert_true(shows_memory(m, base, 0));
@@ -218,7 +200,7 @@ static void test_flr(gconstpointer data)
     set_dvsec(m, DVSEC_LOCK, 1);
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
     control = dvsec(m, DVSEC_CONTROL);
-    flr(m);
+    cxl_machine_flr(m);
     assert_firmware_committed(m, M256);
     g_assert_cmphex(hdm_base(m, 0), ==, base);
     g_assert_cmphex(dvsec(m, DVSEC_LOCK), ==, 1);
@@ -231,7 +213,7 @@ static void test_flr(gconstpointer data)
 
     /* Closed before, closed after */
     cfg_writew(m, 0x04, 0x4);
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmpint(shows_memory(m, base, 0), ==, !mode_has_space_gate(data));
     cfg_writew(m, 0x04, 0x6);
     assert_firmware_committed(m, M256);
@@ -239,7 +221,7 @@ static void test_flr(gconstpointer data)
 
     /* The kernel brings it back from D3 for that */
     cfg_writew(m, pm, 3);
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmphex(cfg_readw(m, pm) & 3, ==, 0);
     assert_firmware_committed(m, M256);
     g_assert_cmphex(qtest_readl(m->qts, m->bar2 + VFIO_SIM_REG_ID), ==,
@@ -248,11 +230,11 @@ static void test_flr(gconstpointer data)
 
     /* An FLR is not firmware: what is not committed stays so */
     m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, 0);
     g_assert_true(hdm_commit(m, m->window + GiB, M256));
     hdm_enable(m);
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmphex(hdm_base(m, 0), ==, m->window + GiB);
     g_assert_true(shows_memory(m, m->window + GiB, 0));
     cxl_machine_stop(m);
@@ -427,16 +409,16 @@ static void test_caching(gconstpointer data)
         g_assert_cmphex(hardware_control2(m), ==, CONTROL2_NO_CACHE);
         set_dvsec(m, DVSEC_CONTROL2, 0);
         g_assert_cmphex(hardware_control2(m), ==, 0);
-        flr(m);
+        cxl_machine_flr(m);
         g_assert_cmphex(hardware_control2(m), ==, 0);
 
         set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE | wbi);
-        flr(m);
+        cxl_machine_flr(m);
         g_assert_cmphex(hardware_control2(m), ==, CONTROL2_NO_CACHE);
         sim(m, "fault", "device_reset errno=5 count=1");
-        flr(m);
+        cxl_machine_flr(m);
         g_assert_cmphex(hardware_control2(m), ==, CONTROL2_NO_CACHE);
-        flr(m);
+        cxl_machine_flr(m);
         sbr(m);
         g_assert_cmphex(hardware_control2(m), ==, 0);
 
@@ -501,14 +483,14 @@ static void test_cache(gconstpointer data)
     kernel_dvsec_writes(m);
 
     /* These kernels leave it to QEMU to write back before a reset */
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x32 : 0);
     g_assert_cmphex(status2(m), ==, 0);
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
     /* And what the guest has chosen stays in force */
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
     kernel_dvsec_writes(m);
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x33 : 0);
     cxl_machine_stop(m);
 }
@@ -560,7 +542,7 @@ static void test_reset_fails(gconstpointer data)
         qtest_system_reset(m->qts);
         cxl_machine_enumerate(m);
         assert_lost(m, base);
-        assert_state(m, "reset-failed");
+        assert_info(m, "reset-failed");
     }
     sbr(m);
     assert_lost(m, base);
@@ -572,13 +554,13 @@ static void test_reset_fails(gconstpointer data)
 
     /* FLRs: a later one brings the memory back, the guest its decoder */
     sim(m, "fault", "device_reset errno=5");
-    flr(m);
+    cxl_machine_flr(m);
     assert_lost(m, base);
-    flr(m);
+    cxl_machine_flr(m);
     assert_lost(m, base);
     g_assert_cmpint(messages(log, text), ==, 1);
     sim(m, "fault", "clear");
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED, ==, 0);
     g_assert_false(shows_memory(m, base, 0));
     g_assert_true(hdm_commit(m, base, M256));
@@ -587,7 +569,7 @@ static void test_reset_fails(gconstpointer data)
     /* What cannot be mapped again is no reset that works */
     set_dvsec(m, DVSEC_CONTROL, 0);
     sim(m, "fault", "device_reset errno=5");
-    flr(m);
+    cxl_machine_flr(m);
     sim(m, "fault", "clear");
     set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
     assert_lost(m, base);
@@ -661,7 +643,7 @@ static void test_busy(gconstpointer data)
     uint64_t base = hdm_base(m, 0);
 
     sim(m, "set", "reset-busy=3");
-    flr(m);
+    cxl_machine_flr(m);
     assert_firmware_committed(m, M256);
     sim(m, "set", "reset-busy=3");
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
@@ -693,9 +675,9 @@ static void test_host_decoder_lost(gconstpointer data)
     qtest_system_reset(m->qts);
     cxl_machine_enumerate(m);
     assert_lost(m, base);
-    flr(m);
+    cxl_machine_flr(m);
     assert_lost(m, base);
-    assert_state(m, "host-not-committed");
+    assert_info(m, "host-not-committed");
     g_assert_cmpint(messages(log, text), ==, 1);
 
     sim(m, "set", "hardware-committed=1");
@@ -727,7 +709,7 @@ static void test_memory_space_left_on(gconstpointer data)
 
     sim(m, "set", "reset-enables-memory=1");
     cfg_writew(m, 0x04, 0x4);
-    flr(m);
+    cxl_machine_flr(m);
     g_assert_cmphex(cfg_readw(m, 0x04) & 0x2, ==, 0);
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_RST);
     g_assert_cmphex(status2(m), ==, STATUS2_DONE);

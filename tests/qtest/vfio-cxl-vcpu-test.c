@@ -112,13 +112,6 @@ static void set_dvsec(CXLMachine *m, unsigned reg, uint16_t value)
     cfg_writew(m, m->dvsec + reg, value);
 }
 
-static void flr(CXLMachine *m)
-{
-    unsigned ctl = cfg_find_cap(m, 0x10) + 8;
-
-    cfg_writew(m, ctl, cfg_readw(m, ctl) | 0x8000);
-}
-
 static void sbr(CXLMachine *m)
 {
     uint64_t control = m->ecam + (12ull << 20) + 0x3e;
@@ -171,7 +164,7 @@ static void test_resets(gconstpointer data)
     assert_open(m);
     for (int i = 0; i < ROUNDS; i++) {
         set_knob(m, i % 2 ? "reset-delay=5" : "reset-delay=0");
-        flr(m);
+        cxl_machine_flr(m);
         assert_open(m);
         if (cfg_readw(m, m->dvsec + DVSEC_CAP) & 0x80) {
             set_dvsec(m, DVSEC_CONTROL2, 0x4);
@@ -190,7 +183,7 @@ static void test_resets(gconstpointer data)
     }
     /* Those that fail, too */
     set_knob(m, "device_reset errno=5");
-    flr(m);
+    cxl_machine_flr(m);
     assert_closed(m);
     sbr(m);
     assert_closed(m);
@@ -253,7 +246,7 @@ static void test_map_fails(gconstpointer data)
         set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
         assert_closed(m);
         assert_occupied(m, address);
-        flr(m);
+        cxl_machine_flr(m);
         assert_closed(m);
         assert_occupied(m, address);
     }
@@ -261,7 +254,7 @@ static void test_map_fails(gconstpointer data)
     set_dvsec(m, DVSEC_CONTROL, 0);
     set_dvsec(m, DVSEC_CONTROL, DVSEC_MEM_ENABLE);
     assert_closed(m);
-    flr(m);
+    cxl_machine_flr(m);
     assert_open(m);
     cxl_machine_stop(m);
 }
