@@ -19,7 +19,6 @@
 #define HDM0_OFFSET(reg) \
     (A_CXL_HDM_DECODER0_##reg - A_CXL_HDM_DECODER0_BASE_LO)
 #define HDM_FIRST (A_CXL_HDM_DECODER0_BASE_LO - CXL_HDM_REGISTERS_OFFSET)
-#define HDM_STRIDE (A_CXL_HDM_DECODER1_BASE_LO - A_CXL_HDM_DECODER0_BASE_LO)
 
 #define CTRL_FIELD(name) R_CXL_HDM_DECODER0_CTRL_##name##_MASK
 #define CTRL_CONFIG (CTRL_FIELD(IG) | CTRL_FIELD(IW) | CTRL_FIELD(TYPE))
@@ -282,7 +281,7 @@ static uint32_t *cxl_hdm_config_register(CXLHDMDecoder *d, unsigned offset,
 
 static uint32_t cxl_hdm_read_dword(const CXLHDM *hdm, unsigned offset)
 {
-    unsigned n = (offset - HDM_FIRST) / HDM_STRIDE;
+    unsigned n = (offset - HDM_FIRST) / CXL_HDM_STRIDE;
     CXLHDMDecoder decoder;
     uint32_t mask, *reg;
 
@@ -296,14 +295,14 @@ static uint32_t cxl_hdm_read_dword(const CXLHDM *hdm, unsigned offset)
         return 0;
     }
     decoder = hdm->decoder[n];
-    reg = cxl_hdm_config_register(&decoder, (offset - HDM_FIRST) % HDM_STRIDE,
+    reg = cxl_hdm_config_register(&decoder, (offset - HDM_FIRST) % CXL_HDM_STRIDE,
                                   &mask);
     return reg ? *reg : 0;
 }
 
 static void cxl_hdm_write_dword(CXLHDM *hdm, unsigned offset, uint32_t value)
 {
-    unsigned n = (offset - HDM_FIRST) / HDM_STRIDE;
+    unsigned n = (offset - HDM_FIRST) / CXL_HDM_STRIDE;
     uint32_t mask, *reg;
 
     if (offset == HDM_OFFSET(GLOBAL_CONTROL)) {
@@ -314,7 +313,7 @@ static void cxl_hdm_write_dword(CXLHDM *hdm, unsigned offset, uint32_t value)
         return;
     }
     reg = cxl_hdm_config_register(&hdm->decoder[n],
-                                  (offset - HDM_FIRST) % HDM_STRIDE, &mask);
+                                  (offset - HDM_FIRST) % CXL_HDM_STRIDE, &mask);
     if (reg == &hdm->decoder[n].ctrl) {
         cxl_hdm_write_ctrl(hdm, n, value);
     } else if (reg && !cxl_hdm_decoder_is_committed(&hdm->decoder[n])) {

@@ -12,16 +12,6 @@
 #include "hw/pci/pci.h"
 #include "cxl-internal.h"
 
-/*
- * Config space
- */
-bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos)
-{
-    VFIOCXL *cxl = vdev->cxl.cxl;
-
-    return cxl && cxl->plain && vfio_cxl_dvsec_owns(&cxl->dvsecs, pos, 1);
-}
-
 /* Bits that a config write stores in the 16-bit register at @reg */
 static uint16_t vfio_cxl_written_bits(uint32_t addr, uint32_t val, int len,
                                       unsigned reg, uint16_t *mask)
@@ -97,32 +87,28 @@ static bool vfio_cxl_may_end_access(VFIOCXL *cxl, uint32_t addr, uint32_t val,
 static void vfio_cxl_write_dvsec(VFIOCXL *cxl, uint32_t addr, uint32_t val,
                                  int len)
 {
-    VFIOPCIDevice *vdev = cxl->vdev;
+    const VFIOCXLKernel *kernel = cxl->info.kernel;
     uint16_t old, doorbells;
 
-    if (cxl->plain) {
-        vfio_cxl_dvsec_write(vdev, &cxl->dvsecs, addr, val, len);
-        return;
-    }
-    old = vfio_cxl_dvsec_control2(vdev, &cxl->dvsecs);
-    doorbells = vfio_cxl_dvsec_write(vdev, &cxl->dvsecs, addr, val, len);
+    old = vfio_cxl_dvsec_control2(&cxl->dvsecs);
+    doorbells = vfio_cxl_dvsec_write(&cxl->dvsecs, addr, val, len);
     vfio_cxl_update(cxl);
-    vfio_cxl_control2(cxl, old, doorbells);
+    if (kernel->write_control2) {
+        kernel->write_control2(cxl, old, doorbells);
+    }
+    if (doorbells & R_CXL_DVSEC_CTRL2_INITIATE_RST_MASK) {
+        vfio_cxl_cxl_reset(cxl);
+    }
 }
 
 static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
                                   uint32_t val, int len)
 {
-    VFIOPCIDevice *vdev = VFIO_PCI_DEVICE(pdev);
-    VFIOCXL *cxl = vdev->cxl.cxl;
+    VFIOCXL *cxl = VFIO_PCI_DEVICE(pdev)->cxl.cxl;
 
     cxl->arriving = false;
     if (vfio_cxl_dvsec_owns(&cxl->dvsecs, addr, len)) {
         vfio_cxl_write_dvsec(cxl, addr, val, len);
-        return;
-    }
-    if (cxl->plain) {
-        vfio_pci_write_config(pdev, addr, val, len);
     } else if (vfio_cxl_take_flr(pdev, addr, &val, len)) {
         vfio_pci_write_config(pdev, addr, val, len);
         vfio_cxl_flr(cxl);
@@ -130,15 +116,15 @@ static void vfio_cxl_write_config(PCIDevice *pdev, uint32_t addr,
         vfio_cxl_block_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
         vfio_pci_write_config(pdev, addr, val, len);
         vfio_cxl_follow_power(cxl);
-        if (vfio_cxl_config_allows(cxl)) {
+        if (vfio_cxl_config_allows(cxl, NULL)) {
             vfio_cxl_check_host(cxl);
         }
         vfio_cxl_unblock_memory(cxl, VFIO_CXL_IN_CONFIG_WRITE);
     } else {
-        bool allowed = vfio_cxl_config_allows(cxl);
+        bool allowed = vfio_cxl_config_allows(cxl, NULL);
 
         vfio_pci_write_config(pdev, addr, val, len);
-        if (allowed != vfio_cxl_config_allows(cxl)) {
+        if (allowed != vfio_cxl_config_allows(cxl, NULL)) {
             vfio_cxl_check_host(cxl);
             vfio_cxl_update(cxl);
         }
@@ -149,27 +135,21 @@ static uint32_t vfio_cxl_read_config(PCIDevice *pdev, uint32_t addr, int len)
 {
     VFIOCXL *cxl = VFIO_PCI_DEVICE(pdev)->cxl.cxl;
 
-    /* The only bit in a CXL DVSEC that changes by itself */
-    if (!cxl->plain &&
-        ranges_overlap(addr, len, cxl->dvsecs.device + A_DVSEC_STATUS2, 2)) {
-        vfio_cxl_refresh_status(cxl);
+    /* The only register in a CXL DVSEC that changes by itself */
+    if (cxl->info.kernel->read_status2 &&
+        ranges_overlap(addr, len, cxl->dvsecs.device + A_CXL_DVSEC_STATUS2,
+                       2)) {
+        cxl->info.kernel->read_status2(cxl);
     }
     return vfio_pci_read_config(pdev, addr, len);
 }
 
-void vfio_cxl_config_setup(VFIOPCIDevice *vdev)
+void vfio_cxl_config_take(VFIOCXL *cxl)
 {
-    VFIOCXL *cxl = vdev->cxl.cxl;
+    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
 
-    if (!cxl) {
-        return;
-    }
-    if (cxl->plain) {
-        vfio_cxl_dvsec_hide(vdev, &cxl->dvsecs);
-    } else {
-        vfio_cxl_dvsec_setup(vdev, &cxl->dvsecs);
-        vfio_cxl_reset_setup(cxl);
-    }
-    PCI_DEVICE(vdev)->config_read = vfio_cxl_read_config;
-    PCI_DEVICE(vdev)->config_write = vfio_cxl_write_config;
+    vfio_cxl_dvsec_setup(&cxl->dvsecs);
+    vfio_cxl_reset_setup(cxl);
+    pdev->config_read = vfio_cxl_read_config;
+    pdev->config_write = vfio_cxl_write_config;
 }

@@ -1,13 +1,16 @@
 /*
  * CXL Type-2 devices behind vfio-pci: what the host supports
  *
- * Pure functions, so that unit tests can run on any host.
+ * Nothing else is needed here, so that unit tests can run on any host.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#include <linux/kvm.h>
+
 #include "qapi/error.h"
+#include "system/kvm.h"
 #include "cxl-host.h"
 
 bool vfio_cxl_host_may_access(OnOffAuto mode, bool cpus_are_qemu, bool open)
@@ -18,9 +21,11 @@ bool vfio_cxl_host_may_access(OnOffAuto mode, bool cpus_are_qemu, bool open)
     return mode == ON_OFF_AUTO_AUTO ? cpus_are_qemu : mode == ON_OFF_AUTO_ON;
 }
 
-bool vfio_cxl_host_can_map(bool is_arm, int capability, Error **errp)
+bool vfio_cxl_host_can_map(bool is_arm, Error **errp)
 {
-    if (!is_arm || capability > 0) {
+    if (!is_arm ||
+        kvm_check_extension(kvm_state,
+                            KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0) {
         return true;
     }
     error_setg(errp, "this host's KVM cannot map cacheable device memory; it "

@@ -21,24 +21,14 @@
 bool vfio_cxl_host_may_access(OnOffAuto mode, bool cpus_are_qemu, bool open);
 
 /**
- * vfio_cxl_host_can_map() - Can KVM give the memory to a guest?
+ * vfio_cxl_host_can_map() - Can KVM, which is in use, give memory to a guest?
  * @is_arm: KVM on Arm
- * @capability: what KVM_CHECK_EXTENSION says about
- *              KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
  * @errp: what is missing
  *
  * The memory is cacheable and has no struct page. KVM on Arm needs to know
  * how to map such memory; one that does not fails when a guest touches it.
  */
-bool vfio_cxl_host_can_map(bool is_arm, int capability, Error **errp);
-
-/**
- * vfio_cxl_kvm_maps_cacheable() - Ask KVM, which must be in use
- *
- * Returns: what KVM_CHECK_EXTENSION says about
- *          KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED; 0 if KVM does not know it
- */
-int vfio_cxl_kvm_maps_cacheable(void);
+bool vfio_cxl_host_can_map(bool is_arm, Error **errp);
 
 /**
  * vfio_cxl_host_can_keep_off() - Can QEMU itself be kept off the memory?

@@ -15,8 +15,6 @@
 #define TYPE_VFIO_CXL "vfio-cxl"
 OBJECT_DECLARE_SIMPLE_TYPE(VFIOCXL, VFIO_CXL)
 
-typedef struct VFIOCXLMap VFIOCXLMap;
-
 /* Reasons to keep the memory away that do not depend on guest registers */
 enum {
     VFIO_CXL_IN_RESET = 1 << 0,
@@ -37,84 +35,93 @@ typedef struct VFIOCXLRAS {
 } VFIOCXLRAS;
 
 /**
- * struct VFIOCXL - the CXL side of a vfio-pci device
+ * struct VFIOCXLActive - waiting until the memory is active again
+ * @timer: asks whether it is
+ * @deadline: when it should be, in ms of QEMU_CLOCK_REALTIME
+ * @late: a warning has been given that it is not
+ */
+typedef struct VFIOCXLActive {
+    QEMUTimer timer;
+    int64_t deadline;
+    bool late;
+} VFIOCXLActive;
+
+/**
+ * struct VFIOCXLScratch - what vCPUs of TCG may reach instead of the memory
+ * @in_place: it has taken the place of the memory
+ * @failed: the memory could not be mapped again, which has been reported
+ */
+typedef struct VFIOCXLScratch {
+    bool in_place;
+    bool failed;
+} VFIOCXLScratch;
+
+/**
+ * struct VFIOCXL - a vfio-pci device that is CXL for the guest
  * @vdev: the device
- * @plain: it runs as plain PCI; of what follows only @plain_reason, @exited,
- *         @bar, @block, @overlay and @dvsecs count
- * @plain_reason: why
- * @exited: it is being taken away
- * @exit_notifier: QEMU ends without taking it away
+ * @exited: it is being removed
+ * @exit_notifier: runs when QEMU exits without removing it
  * @migration_blocker: why the VM cannot be migrated
  * @arriving: it was plugged or lost power, and the guest has not configured it
  *            since
  * @firmware_commits: virtual firmware commits decoder 0
- * @info: what the kernel said
- * @bar: the component BAR
- * @block: offset of the component registers in it
+ * @dvsecs: the CXL DVSECs
+ * @info: what the kernel says of it
+ * @kernel_state: of the functions in @info.kernel
  * @overlay: the component registers as the guest sees them
  * @ras: what the guest has written to the RAS Capability
- * @dvsecs: the CXL DVSECs
  * @hdm: the HDM decoders that the guest sees
- * @mmap: the device's memory
- * @memory: the same for the guest
- * @scratch: @mmap is not the device's memory now, see
- *           vfio_cxl_set_backing()
- * @map_failed: the last attempt to map it again has failed, and was reported
- * @refusal_told: it was reported that QEMU's own access was refused
+ * @memory: the device's memory
  * @blocked: VFIO_CXL_IN_RESET etc.
- * @active_timer: asks whether the memory is active again
- * @active_deadline: when it should be, in ms of QEMU_CLOCK_REALTIME
- * @inactive_told: it was reported that it is not
- * @dma_reported: it was reported that the memory cannot be mapped for DMA
- * @viommu_listener: tells when the memory leaves the guest's map, or returns
- * @viommu_maps: the guest's mappings of it in virtual IOMMUs
- * @view_known: the kernel's view of decoder 0 is @view_base and @view_lock
- * @view_lock: locked
- * @view_base: guest physical address
- * @probing: a reset is to show whether the kernel keeps that view
- * @keeps_view: it does, and therefore carries out a guest's CXL reset, too
- * @reset_result: of a reset between vfio_cxl_reset_prepare() and
- *                vfio_cxl_reset_done(): 0, -errno, or 1 if not known
- * @wrote_back: the guest has asked for a write-back since it last changed
- *              Disable Caching
+ * @active: how it becomes active after a reset
+ * @scratch: what TCG needs
+ * @refusal_reported: a warning has been given that an access by QEMU itself
+ *                    was refused
+ * @reset_pending: between vfio_cxl_reset_prepare() and vfio_cxl_reset_done()
+ *                 nothing has reset the device yet
+ * @reset_result: what the last VFIO_DEVICE_RESET gave: 0 or -errno
+ *
+ * @vdev owns the MemoryRegions. They are its children, so they are finalized
+ * before this object, to which it holds the last reference.
  */
 struct VFIOCXL {
     Object parent_obj;
 
     VFIOPCIDevice *vdev;
-    bool plain;
-    char *plain_reason;
     bool exited;
     Notifier exit_notifier;
     Error *migration_blocker;
     bool arriving;
     bool firmware_commits;
+    VFIOCXLDVSECSet dvsecs;
     VFIOCXLInfo info;
+    void *kernel_state;
+    MemoryRegion overlay;
+    VFIOCXLRAS ras;
+    CXLHDM hdm;
+    VFIORegion memory;
+    unsigned blocked;
+    VFIOCXLActive active;
+    VFIOCXLScratch scratch;
+    bool refusal_reported;
+    bool reset_pending;
+    int reset_result;
+};
+
+/**
+ * struct VFIOCXLHidden - a CXL device that is plain PCI for the guest
+ * @reason: why
+ * @dvsecs: the CXL DVSECs, which the guest does not see
+ * @bar: the BAR with the component registers
+ * @block: their offset in it, bytes
+ * @overlay: zeros in their place
+ */
+struct VFIOCXLHidden {
+    char *reason;
+    VFIOCXLDVSECSet dvsecs;
     unsigned bar;
     uint64_t block;
     MemoryRegion overlay;
-    VFIOCXLRAS ras;
-    VFIOCXLDVSECs dvsecs;
-    CXLHDM hdm;
-    void *mmap;
-    MemoryRegion memory;
-    bool scratch;
-    bool map_failed;
-    bool refusal_told;
-    unsigned blocked;
-    QEMUTimer active_timer;
-    int64_t active_deadline;
-    bool inactive_told;
-    bool dma_reported;
-    MemoryListener viommu_listener;
-    QLIST_HEAD(, VFIOCXLMap) viommu_maps;
-    bool view_known;
-    bool view_lock;
-    uint64_t view_base;
-    bool probing;
-    bool keeps_view;
-    int reset_result;
-    bool wrote_back;
 };
 
 static inline const char *vfio_cxl_name(VFIOCXL *cxl)
@@ -147,47 +154,61 @@ void vfio_cxl_add_property(ObjectClass *klass, const char *name,
  */
 
 /**
- * vfio_cxl_map_memory() - Map all of the device's memory
+ * vfio_cxl_memory_add_property() - Add the property x-cxl-host-access
+ * @klass: class of vfio-pci
+ */
+void vfio_cxl_memory_add_property(ObjectClass *klass);
+
+/**
+ * vfio_cxl_memory_init() - Map all of the device's memory
  * @cxl: the device, with @info known
  * @errp: why it cannot be mapped; there is no fallback to read and write
  */
-bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp);
+bool vfio_cxl_memory_init(VFIOCXL *cxl, Error **errp);
 
 /**
- * vfio_cxl_await_memory() - Wait until the memory is active
- * @cxl: the device, with @info known
- * @errp: it does not become active in time, or QEMU cannot wait for it since
- *        the guest runs
- *
- * Only then the kernels that describe a device alike can be told apart, see
- * vfio_cxl_uapi_distinguish().
+ * vfio_cxl_memory_exit() - Let the memory go, which the guest no longer sees
+ * @cxl: the device; need not have come to vfio_cxl_memory_init()
  */
-bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp);
+void vfio_cxl_memory_exit(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_memory_advise() - Keep the memory out of core dumps and forks
+ * @cxl: the device, whose memory has just been mapped
+ */
+void vfio_cxl_memory_advise(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_memory_active() - Is the memory there, if decoder 0 is committed?
+ * @info: the description of a device in D0 and with Memory Space enabled
+ *
+ * Memory_Active of the CXL Device DVSEC (CXL r3.1 Section 8.1.3.8.2), and the
+ * kernel's own opinion, which a copy of the DVSEC would not show.
+ */
+bool vfio_cxl_memory_active(const VFIOCXLInfo *info);
+
+/**
+ * vfio_cxl_memory_readable() - Does the kernel let its user read the memory?
+ * @info: the device's description
+ */
+bool vfio_cxl_memory_readable(const VFIOCXLInfo *info);
+
+/**
+ * vfio_cxl_memory_await() - Wait until the kernel's generation can be told
+ * @cxl: the device, with @info known
+ * @errp: the memory does not become active in time, or QEMU cannot wait for it
+ *        since the guest runs
+ */
+bool vfio_cxl_memory_await(VFIOCXL *cxl, Error **errp);
 
 /**
  * vfio_cxl_config_allows() - Does the guest's config space permit access?
  * @cxl: the device
+ * @low_power: set if that is because the device is not in D0; may be NULL
  *
- * As vfio_cxl_guest_allows(), but for the CXL Device DVSEC.
+ * D0, and with some kernels Memory Space Enable.
  */
-bool vfio_cxl_config_allows(VFIOCXL *cxl);
-
-/**
- * vfio_cxl_guest_allows() - Does the guest's state permit access?
- * @cxl: the device
- *
- * Mem_Enable of the CXL Device DVSEC, D0, and with some kernels Memory Space
- * Enable.
- */
-bool vfio_cxl_guest_allows(VFIOCXL *cxl);
-
-/**
- * vfio_cxl_memory_space_allows() - Does Memory Space Enable permit access?
- * @cxl: the device
- *
- * Returns: true also if the kernel does not take the memory away with it
- */
-bool vfio_cxl_memory_space_allows(VFIOCXL *cxl);
+bool vfio_cxl_config_allows(VFIOCXL *cxl, bool *low_power);
 
 /**
  * vfio_cxl_is_open() - May the memory be touched now?
@@ -232,39 +253,21 @@ void vfio_cxl_follow_power(VFIOCXL *cxl);
  */
 void vfio_cxl_check_host(VFIOCXL *cxl);
 
-/**
- * vfio_cxl_memory_exit() - Stop asking whether the memory is active
- * @cxl: the device
- */
-void vfio_cxl_memory_exit(VFIOCXL *cxl);
-
 /*
- * cxl-access.c: QEMU's own access to the memory
+ * cxl-tcg.c: vCPUs of TCG see a change of the map late
  */
 
 /**
- * vfio_cxl_access_class_init() - Add the property x-cxl-host-access
- * @klass: class of vfio-pci
+ * vfio_cxl_scratch_remove() - Have the memory where the guest will see it
+ * @cxl: the device, whose memory may be touched
  */
-void vfio_cxl_access_class_init(ObjectClass *klass);
+void vfio_cxl_scratch_remove(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_access_check_host() - Can such memory be used on this host?
- * @errp: what is missing
+ * vfio_cxl_scratch_place() - Have zeros where vCPUs may still see the memory
+ * @cxl: the device, whose memory has left the map
  */
-bool vfio_cxl_access_check_host(Error **errp);
-
-/**
- * vfio_cxl_access_init() - Check each access that QEMU makes itself
- * @cxl: the device, whose memory region was just made
- */
-void vfio_cxl_access_init(VFIOCXL *cxl);
-
-/**
- * vfio_cxl_access_advise() - Keep the memory out of core dumps and forks
- * @cxl: the device, with a new mapping at @mmap
- */
-void vfio_cxl_access_advise(VFIOCXL *cxl);
+void vfio_cxl_scratch_place(VFIOCXL *cxl);
 
 /*
  * cxl-reset.c
@@ -277,6 +280,28 @@ void vfio_cxl_access_advise(VFIOCXL *cxl);
 void vfio_cxl_reset_setup(VFIOCXL *cxl);
 
 /**
+ * vfio_cxl_reset_offer() - Show the guest which resets it can ask for
+ * @cxl: the device
+ */
+void vfio_cxl_reset_offer(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_reset_wait() - Wait a little for something to do with a reset
+ * @deadline: in microseconds of g_get_monotonic_time()
+ *
+ * Returns: false if it is over
+ */
+bool vfio_cxl_reset_wait(int64_t deadline);
+
+/**
+ * vfio_cxl_device_reset() - VFIO_DEVICE_RESET
+ * @cxl: the device, whose memory is blocked
+ *
+ * Returns: 0 or -errno
+ */
+int vfio_cxl_device_reset(VFIOCXL *cxl);
+
+/**
  * vfio_cxl_flr() - Function level reset (PCIe r6.0 Section 6.6.2)
  * @cxl: the device
  *
@@ -285,37 +310,44 @@ void vfio_cxl_reset_setup(VFIOCXL *cxl);
 void vfio_cxl_flr(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_control2() - Do what a write of CONTROL2 asks for
- * @cxl: the device, after the write
- * @old: CONTROL2 before
- * @doorbells: from vfio_cxl_dvsec_write()
+ * vfio_cxl_cxl_reset() - CXL reset (CXL r3.1 Section 9.7)
+ * @cxl: the device, of a kernel that can do this
  *
- * CXL r3.1 Sections 9.6 and 9.7. A CXL reset is over when this returns.
+ * It is over when this returns.
  */
-void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells);
-
-/**
- * vfio_cxl_release_caching() - Enable the device's caching for its next user
- * @cxl: the device, which is about to be let go
- */
-void vfio_cxl_release_caching(VFIOCXL *cxl);
-
-/**
- * vfio_cxl_refresh_status() - Bring Cache_Invalid in STATUS2 up to date
- * @cxl: the device
- */
-void vfio_cxl_refresh_status(VFIOCXL *cxl);
+void vfio_cxl_cxl_reset(VFIOCXL *cxl);
 
 /*
  * cxl-regs.c: the component registers
  */
-extern const CXLHDMOps vfio_cxl_hdm_ops;
 
 /**
- * vfio_cxl_ras_reset() - Reset the RAS Capability to its defaults
+ * vfio_cxl_regs_init() - Put decoders and RAS Capability into reset state
+ * @cxl: the device, with @info known
+ */
+void vfio_cxl_regs_init(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_regs_reset() - Conventional reset of the component registers
  * @cxl: the device
  */
-void vfio_cxl_ras_reset(VFIOCXL *cxl);
+void vfio_cxl_regs_reset(VFIOCXL *cxl);
+
+/**
+ * vfio_cxl_regs_lay() - Lay the component registers over their BAR
+ * @cxl: the device, with the MemoryRegion of the BAR made
+ */
+void vfio_cxl_regs_lay(VFIOCXL *cxl);
+
+/*
+ * cxl-config.c
+ */
+
+/**
+ * vfio_cxl_config_take() - Take over config space
+ * @cxl: the device, with its capabilities added
+ */
+void vfio_cxl_config_take(VFIOCXL *cxl);
 
 /*
  * cxl-query.c: what can be seen from outside
@@ -327,28 +359,45 @@ void vfio_cxl_ras_reset(VFIOCXL *cxl);
  */
 void vfio_cxl_query_class_init(ObjectClass *klass);
 
-/**
- * vfio_cxl_from_memory() - Whose memory is it?
- * @mr: any MemoryRegion
- *
- * Returns: the CXL device with this memory, NULL if it is something else
- */
-VFIOCXL *vfio_cxl_from_memory(MemoryRegion *mr);
-
 /*
- * cxl-viommu.c: the memory behind a virtual IOMMU
+ * cxl-hidden.c: CXL devices as plain PCI devices
  */
 
 /**
- * vfio_cxl_viommu_init() - Watch when the memory leaves the map, or returns
- * @cxl: the device, with its memory region made
+ * vfio_cxl_hidden_new() - Prepare to hide what is CXL about a device
+ * @vdev: the device, whose BARs are known and not yet registered
+ * @dvsecs: its CXL DVSECs
+ * @reason: why; taken over
+ * @errp: the component registers cannot be hidden
+ *
+ * Returns: NULL on error
  */
-void vfio_cxl_viommu_init(VFIOCXL *cxl);
+VFIOCXLHidden *vfio_cxl_hidden_new(VFIOPCIDevice *vdev,
+                                   const VFIOCXLDVSECSet *dvsecs, char *reason,
+                                   Error **errp);
 
 /**
- * vfio_cxl_viommu_exit() - Undo the mappings that are left, and forget them
- * @cxl: the device; need not have come to vfio_cxl_viommu_init()
+ * vfio_cxl_hidden_lay() - Lay zeros over the component registers
+ * @hidden: the device, with the MemoryRegion of the BAR made
  */
-void vfio_cxl_viommu_exit(VFIOCXL *cxl);
+void vfio_cxl_hidden_lay(VFIOCXLHidden *hidden);
+
+/**
+ * vfio_cxl_hidden_config_take() - Take over config space
+ * @hidden: the device, with its capabilities added
+ */
+void vfio_cxl_hidden_config_take(VFIOCXLHidden *hidden);
+
+/**
+ * vfio_cxl_hidden_exit() - Take away what vfio_cxl_hidden_lay() did
+ * @hidden: the device
+ */
+void vfio_cxl_hidden_exit(VFIOCXLHidden *hidden);
+
+/**
+ * vfio_cxl_hidden_free() - Free everything
+ * @hidden: the device, after vfio_cxl_hidden_exit()
+ */
+void vfio_cxl_hidden_free(VFIOCXLHidden *hidden);
 
 #endif /* HW_VFIO_CXL_INTERNAL_H */

@@ -5,138 +5,75 @@
  * registers, on the host's decoder and on what is going on; the kernel faults
  * on accesses at the wrong time.
  *
+ * The guest's CPUs reach the memory through KVM or through TCG's TLB. All else
+ * in QEMU, such as DMA of emulated devices, the monitor or a debugger, asks
+ * vfio_cxl_memory_accepts() first.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include <sys/mman.h>
 #include <linux/vfio.h>
 
 #include "qapi/error.h"
+#include "qapi/qapi-builtin-types.h"
+#include "qapi/util.h"
 #include "qemu/error-report.h"
-#include "qemu/units.h"
+#include "qemu/madvise.h"
+#include "qemu/target-info.h"
+#include "hw/core/qdev-properties.h"
 #include "hw/pci/pci.h"
+#include "hw/xen/xen.h"
+#include "system/kvm.h"
+#include "system/qtest.h"
 #include "system/tcg.h"
+#include "cxl-host.h"
 #include "cxl-internal.h"
 #include "trace.h"
 
 #define ACTIVE_POLL_MS 50
 
-/* Memory Space Enable is about CXL.io, but some kernels go by it */
-bool vfio_cxl_memory_space_allows(VFIOCXL *cxl)
-{
-    return !cxl->info.kernel->memory_space_gate ||
-           pci_get_word(PCI_DEVICE(cxl->vdev)->config + PCI_COMMAND) &
-           PCI_COMMAND_MEMORY;
-}
-
-bool vfio_cxl_config_allows(VFIOCXL *cxl)
+/*
+ * What the guest's own registers say
+ */
+bool vfio_cxl_config_allows(VFIOCXL *cxl, bool *low_power)
 {
     PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
+    bool asleep = pdev->pm_cap &&
+                  pci_get_word(pdev->config + pdev->pm_cap + PCI_PM_CTRL) &
+                  PCI_PM_CTRL_STATE_MASK;
 
-    if (pdev->pm_cap &&
-        pci_get_word(pdev->config + pdev->pm_cap + PCI_PM_CTRL) &
-        PCI_PM_CTRL_STATE_MASK) {
-        return false;
+    if (low_power) {
+        *low_power = asleep;
     }
-    return vfio_cxl_memory_space_allows(cxl);
-}
-
-/* May the memory be touched, as far as the guest has a say? */
-bool vfio_cxl_guest_allows(VFIOCXL *cxl)
-{
-    return vfio_cxl_config_allows(cxl) &&
-           vfio_cxl_dvsec_mem_enabled(cxl->vdev, &cxl->dvsecs);
+    /* Memory Space Enable is about CXL.io, but some kernels go by it */
+    return !asleep && (!cxl->info.kernel->memory_space_gate ||
+                       pci_get_word(pdev->config + PCI_COMMAND) &
+                       PCI_COMMAND_MEMORY);
 }
 
 bool vfio_cxl_is_open(VFIOCXL *cxl)
 {
-    return !cxl->blocked && vfio_cxl_guest_allows(cxl);
-}
-
-/* Replace what is at @mmap by the device's memory or by pages of zeros */
-static bool vfio_cxl_replace_mapping(VFIOCXL *cxl, bool scratch)
-{
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    int flags = MAP_FIXED, fd = -1;
-    struct vfio_region_info *info;
-    off_t offset = 0;
-
-    if (scratch) {
-        flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    } else {
-        vfio_device_get_region_info(vbasedev, cxl->info.memory_region, &info);
-        flags |= MAP_SHARED;
-        fd = vfio_device_get_region_fd(vbasedev, cxl->info.memory_region);
-        offset = info->offset;
-    }
-    return mmap(cxl->mmap, cxl->info.memory_size, PROT_READ | PROT_WRITE,
-                flags, fd, offset) != MAP_FAILED;
-}
-
-/*
- * Under TCG a vCPU may go on using the old memory map for a while, and touch
- * memory that the kernel no longer permits. So harmless memory is mapped at
- * the same address before the kernel is told. With KVM this is not needed: it
- * removes a memory slot while no vCPU runs.
- */
-static void vfio_cxl_set_backing(VFIOCXL *cxl, bool scratch)
-{
-    if (!tcg_enabled() || scratch == cxl->scratch) {
-        return;
-    }
-    if (!vfio_cxl_replace_mapping(cxl, scratch)) {
-        if (!cxl->map_failed) {
-            error_report(VFIO_MSG_PREFIX "cannot map device memory: %s; it "
-                         "is not available until a reset brings it back",
-                         vfio_cxl_name(cxl), strerror(errno));
-        }
-        if (!scratch) {
-            /*
-             * If the driver refused, the old mapping is gone: reserve the
-             * addresses, so that the memory can be mapped there later.
-             */
-            vfio_cxl_replace_mapping(cxl, true);
-        }
-        cxl->map_failed = true;
-        cxl->blocked |= VFIO_CXL_NOT_MAPPED;
-        return;
-    }
-    cxl->map_failed &= scratch;
-    cxl->scratch = scratch;
-    vfio_cxl_access_advise(cxl);
-}
-
-/* Some kernels want to know where the guest has decoder 0 */
-static void vfio_cxl_update_view(VFIOCXL *cxl, uint64_t base)
-{
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    bool lock = cxl_hdm_is_locked(&cxl->hdm, 0);
-
-    if (!cxl->info.kernel->wants_gpa || cxl->blocked & VFIO_CXL_IN_RESET ||
-        (cxl->view_known && cxl->view_base == base &&
-         cxl->view_lock == lock)) {
-        return;
-    }
-    cxl->view_known = vfio_cxl_write_view(vbasedev, &cxl->info, base, lock);
-    cxl->view_base = base;
-    cxl->view_lock = lock;
-    trace_vfio_cxl_view(vfio_cxl_name(cxl), base, lock, cxl->view_known);
+    return !cxl->blocked && vfio_cxl_config_allows(cxl, NULL) &&
+           vfio_cxl_dvsec_mem_enabled(&cxl->dvsecs);
 }
 
 void vfio_cxl_update(VFIOCXL *cxl)
 {
+    const VFIOCXLKernel *kernel = cxl->info.kernel;
     CXLHDMRange range = { };
 
     cxl_hdm_is_committed(&cxl->hdm, 0, &range);
-    vfio_cxl_update_view(cxl, range.base);
-    vfio_cxl_dvsec_set_base(cxl->vdev, &cxl->dvsecs, range.base);
+    if (kernel->update) {
+        kernel->update(cxl, range.base);
+    }
+    vfio_cxl_dvsec_set_base(&cxl->dvsecs, range.base);
     if (vfio_cxl_is_open(cxl)) {
-        vfio_cxl_set_backing(cxl, false);
+        vfio_cxl_scratch_remove(cxl);
     }
     cxl_route_update(CXL_ENDPOINT(cxl));
     if (!vfio_cxl_is_open(cxl)) {
-        vfio_cxl_set_backing(cxl, true);
+        vfio_cxl_scratch_place(cxl);
     }
 }
 
@@ -147,37 +84,136 @@ void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason)
     vfio_cxl_update(cxl);
 }
 
-static bool vfio_cxl_read_config_word(VFIOCXL *cxl, unsigned offset,
-                                      uint16_t *value)
+void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason)
 {
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    uint16_t le;
+    cxl->blocked &= ~reason;
+    trace_vfio_cxl_unblock(vfio_cxl_name(cxl), reason, cxl->blocked);
+    vfio_cxl_update(cxl);
+}
 
-    if (vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                      offset, sizeof(le),
-                                      &le) != sizeof(le)) {
-        return false;
+/*
+ * Memory_Active
+ */
+
+/* DVSEC CXL Range 1 Size Low, 0 if it cannot be read */
+static uint32_t vfio_cxl_read_size_low(const VFIOCXLDVSECSet *set)
+{
+    uint32_t value;
+
+    vfio_cxl_config_read(set->vdev, set->device + A_CXL_DVSEC_RANGE1_SIZE_LO,
+                         4, &value);
+    return value;
+}
+
+bool vfio_cxl_memory_readable(const VFIOCXLInfo *info)
+{
+    VFIODevice *vbasedev = info->vbasedev;
+    uint32_t value;
+
+    return vbasedev->io_ops->region_read(vbasedev, info->memory_region, 0,
+                                         sizeof(value), &value) > 0;
+}
+
+bool vfio_cxl_memory_active(const VFIOCXLInfo *info)
+{
+    uint32_t size = vfio_cxl_read_size_low(info->dvsecs);
+
+    return (!FIELD_EX32(size, CXL_DVSEC_RANGE1_SIZE_LO, INFO_VALID) ||
+            FIELD_EX32(size, CXL_DVSEC_RANGE1_SIZE_LO, ACTIVE)) &&
+           vfio_cxl_memory_readable(info);
+}
+
+/* Memory_Active_Timeout: 1, 4, 16, 64 or 256 seconds */
+static unsigned vfio_cxl_active_timeout(VFIOCXL *cxl)
+{
+    unsigned timeout = FIELD_EX32(vfio_cxl_read_size_low(&cxl->dvsecs),
+                                  CXL_DVSEC_RANGE1_SIZE_LO, ACTIVE_TIMEOUT);
+
+    return 1 << MIN(8, 2 * timeout);
+}
+
+/*
+ * The memory takes its time to become active. Nothing waits for that: the
+ * guest finds Memory_Active clear until the memory is in its map.
+ */
+static void vfio_cxl_active_check(VFIOCXL *cxl)
+{
+    bool active = vfio_cxl_memory_active(&cxl->info);
+    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+
+    if (active) {
+        cxl->blocked &= ~VFIO_CXL_NOT_ACTIVE;
+        cxl->active.late = false;
+    } else {
+        cxl->blocked |= VFIO_CXL_NOT_ACTIVE;
+        if (now > cxl->active.deadline && !cxl->active.late) {
+            warn_report(VFIO_MSG_PREFIX "device memory is not active although "
+                        "Memory_Active_Timeout is over",
+                        vfio_cxl_name(cxl));
+            cxl->active.late = true;
+        }
+        timer_mod(&cxl->active.timer, now + ACTIVE_POLL_MS);
     }
-    *value = le16_to_cpu(le);
+    vfio_cxl_dvsec_set_active(&cxl->dvsecs, active);
+    trace_vfio_cxl_active(vfio_cxl_name(cxl), active);
+}
+
+static void vfio_cxl_active_start(VFIOCXL *cxl)
+{
+    cxl->active.deadline = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                           vfio_cxl_active_timeout(cxl) * 1000;
+    vfio_cxl_active_check(cxl);
+}
+
+static void vfio_cxl_active_poll(void *opaque)
+{
+    VFIOCXL *cxl = opaque;
+
+    /* In low power it cannot be active; the return to D0 starts anew */
+    if (vfio_cxl_config_allows(cxl, NULL)) {
+        vfio_cxl_active_check(cxl);
+        vfio_cxl_update(cxl);
+    }
+}
+
+bool vfio_cxl_memory_await(VFIOCXL *cxl, Error **errp)
+{
+    int64_t deadline = g_get_monotonic_time();
+
+    if (!DEVICE(cxl->vdev)->hotplugged) {
+        deadline += vfio_cxl_active_timeout(cxl) * G_USEC_PER_SEC;
+    }
+    while (!vfio_cxl_uapi_distinguish(&cxl->info)) {
+        if (g_get_monotonic_time() >= deadline) {
+            error_setg(errp, "the device's memory is not active yet: try again "
+                       "later");
+            return false;
+        }
+        g_usleep(ACTIVE_POLL_MS * 1000);
+    }
     return true;
 }
 
+/*
+ * What the host's device says
+ */
 static bool vfio_cxl_host_in_d0(VFIOCXL *cxl)
 {
     unsigned pm = PCI_DEVICE(cxl->vdev)->pm_cap;
-    uint16_t control = 0;
+    uint32_t control;
 
-    return !pm || (vfio_cxl_read_config_word(cxl, pm + PCI_PM_CTRL, &control) &&
+    return !pm || (vfio_cxl_config_read(cxl->vdev, pm + PCI_PM_CTRL, 2,
+                                        &control) &&
                    !(control & PCI_PM_CTRL_STATE_MASK));
 }
 
 /* A write that enabled the memory for the guest may not have been taken */
 static bool vfio_cxl_host_allows(VFIOCXL *cxl)
 {
-    uint16_t command;
+    uint32_t command;
 
     if (cxl->info.kernel->memory_space_gate &&
-        (!vfio_cxl_read_config_word(cxl, PCI_COMMAND, &command) ||
+        (!vfio_cxl_config_read(cxl->vdev, PCI_COMMAND, 2, &command) ||
          !(command & PCI_COMMAND_MEMORY))) {
         return false;
     }
@@ -199,91 +235,22 @@ void vfio_cxl_follow_power(VFIOCXL *cxl)
     }
 }
 
-/*
- * The memory takes its time to become active. Nothing waits for that: the
- * guest finds Memory_Active clear until the memory is in its map.
- */
-static void vfio_cxl_check_active(VFIOCXL *cxl)
-{
-    bool active = vfio_cxl_memory_active(&cxl->vdev->vbasedev, &cxl->info);
-    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-
-    if (active) {
-        cxl->blocked &= ~VFIO_CXL_NOT_ACTIVE;
-        cxl->inactive_told = false;
-    } else {
-        cxl->blocked |= VFIO_CXL_NOT_ACTIVE;
-        if (now > cxl->active_deadline && !cxl->inactive_told) {
-            warn_report(VFIO_MSG_PREFIX "device memory is not active although "
-                        "Memory_Active_Timeout is over",
-                        vfio_cxl_name(cxl));
-            cxl->inactive_told = true;
-        }
-        timer_mod(&cxl->active_timer, now + ACTIVE_POLL_MS);
-    }
-    vfio_cxl_dvsec_set_active(cxl->vdev, &cxl->dvsecs, active);
-    trace_vfio_cxl_active(vfio_cxl_name(cxl), active);
-}
-
-static void vfio_cxl_start_active(VFIOCXL *cxl)
-{
-    unsigned timeout =
-        vfio_cxl_memory_active_timeout(&cxl->vdev->vbasedev);
-
-    cxl->active_deadline = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                           timeout * 1000;
-    vfio_cxl_check_active(cxl);
-}
-
-static void vfio_cxl_active_poll(void *opaque)
-{
-    VFIOCXL *cxl = opaque;
-
-    /* In low power it cannot be active; the return to D0 starts anew */
-    if (vfio_cxl_config_allows(cxl)) {
-        vfio_cxl_check_active(cxl);
-        vfio_cxl_update(cxl);
-    }
-}
-
-bool vfio_cxl_await_memory(VFIOCXL *cxl, Error **errp)
-{
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    int64_t deadline = g_get_monotonic_time();
-
-    if (!DEVICE(cxl->vdev)->hotplugged) {
-        deadline += vfio_cxl_memory_active_timeout(vbasedev) * G_USEC_PER_SEC;
-    }
-    while (!vfio_cxl_uapi_distinguish(vbasedev, &cxl->info)) {
-        if (g_get_monotonic_time() >= deadline) {
-            error_setg(errp, "the device's memory is not active yet: try again "
-                       "later");
-            return false;
-        }
-        g_usleep(ACTIVE_POLL_MS * 1000);
-    }
-    return true;
-}
-
-void vfio_cxl_memory_exit(VFIOCXL *cxl)
-{
-    timer_del(&cxl->active_timer);
-}
-
-/* Is there memory behind the host's decoder? Ask when that may have changed */
 void vfio_cxl_check_host(VFIOCXL *cxl)
 {
+    const VFIOCXLKernel *kernel = cxl->info.kernel;
     Error *err = NULL;
 
-    cxl->view_known = false;
+    if (kernel->changed) {
+        kernel->changed(cxl);
+    }
     cxl->blocked &= ~VFIO_CXL_HOST_CLOSED;
-    if (vfio_cxl_config_allows(cxl) && !vfio_cxl_host_allows(cxl)) {
+    if (vfio_cxl_config_allows(cxl, NULL) && !vfio_cxl_host_allows(cxl)) {
         cxl->blocked |= VFIO_CXL_HOST_CLOSED;
     }
-    if (vfio_cxl_read_committed(&cxl->vdev->vbasedev, &cxl->info, &err)) {
+    if (vfio_cxl_read_committed(&cxl->info, &err)) {
         cxl->blocked &= ~VFIO_CXL_HOST_NOT_COMMITTED;
-        if (cxl->info.kernel->memory_returns_late) {
-            vfio_cxl_start_active(cxl);
+        if (kernel->memory_returns_late) {
+            vfio_cxl_active_start(cxl);
         }
         return;
     }
@@ -300,63 +267,121 @@ void vfio_cxl_check_host(VFIOCXL *cxl)
     cxl_hdm_decommit(&cxl->hdm);
 }
 
-void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason)
+/*
+ * QEMU's own accesses
+ */
+static bool vfio_cxl_memory_accepts(MemoryRegion *mr, hwaddr addr,
+                                    unsigned size, bool is_write)
 {
-    cxl->blocked &= ~reason;
-    trace_vfio_cxl_block(vfio_cxl_name(cxl), 0, cxl->blocked);
-    vfio_cxl_update(cxl);
+    VFIOCXL *cxl = VFIO_PCI_DEVICE(memory_region_owner(mr))->cxl.cxl;
+    bool open = !cxl->exited && !cxl->scratch.in_place &&
+                vfio_cxl_is_open(cxl);
+
+    if (vfio_cxl_host_may_access(cxl->vdev->cxl.host_access,
+                                 tcg_enabled() || qtest_enabled(), open)) {
+        return true;
+    }
+    trace_vfio_cxl_access_refused(vfio_cxl_name(cxl), addr, size, is_write,
+                                  open);
+    if (!qatomic_xchg(&cxl->refusal_reported, true)) {
+        warn_report(VFIO_MSG_PREFIX "access by QEMU itself (DMA of an "
+                    "emulated device, monitor or debugger) to device memory "
+                    "refused: %s; more will not be reported",
+                    vfio_cxl_name(cxl),
+                    open ? "x-cxl-host-access=on would allow it"
+                         : "it may not be touched now");
+    }
+    return false;
+}
+
+static bool vfio_cxl_memory_check_host(Error **errp)
+{
+    if (!vfio_cxl_host_can_keep_off(xen_mode == XEN_EMULATE, errp)) {
+        return false;
+    }
+    return !kvm_enabled() || vfio_cxl_host_can_map(target_base_arm(), errp);
+}
+
+static int vfio_cxl_get_host_access(Object *obj, Error **errp)
+{
+    return VFIO_PCI_DEVICE(obj)->cxl.host_access;
+}
+
+static void vfio_cxl_set_host_access(Object *obj, int value, Error **errp)
+{
+    if (DEVICE(obj)->realized) {
+        qdev_prop_set_after_realize(DEVICE(obj), "x-cxl-host-access", errp);
+        return;
+    }
+    VFIO_PCI_DEVICE(obj)->cxl.host_access = value;
+}
+
+void vfio_cxl_memory_add_property(ObjectClass *klass)
+{
+    vfio_cxl_add_property(klass, "x-cxl-host-access", "OnOffAuto",
+                          &OnOffAuto_lookup, vfio_cxl_get_host_access,
+                          vfio_cxl_set_host_access,
+                          "Let QEMU itself (emulated devices, monitor, "
+                          "debugger) access device memory: never (off), while "
+                          "it may be touched (on), or that only without KVM "
+                          "(auto)");
 }
 
 /*
- * Map all of the memory, aligned as the largest pages need it. There is no
- * fallback to access by read and write: at that speed nothing can use it.
+ * Life cycle
  */
-bool vfio_cxl_map_memory(VFIOCXL *cxl, Error **errp)
+void vfio_cxl_memory_advise(VFIOCXL *cxl)
+{
+    VFIORegion *region = &cxl->memory;
+
+    /* The kernel sees to that for a device, but not where it is a file */
+    qemu_madvise(region->mmaps[0].mmap, region->size, QEMU_MADV_DONTDUMP);
+    if (!qtest_enabled()) {
+        qemu_madvise(region->mmaps[0].mmap, region->size, QEMU_MADV_DONTFORK);
+    }
+}
+
+bool vfio_cxl_memory_init(VFIOCXL *cxl, Error **errp)
 {
     VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    uint64_t size = cxl->info.memory_size;
-    size_t align = MIN(pow2floor(size), 1 * GiB);
-    struct vfio_region_info *info;
-    uint8_t *reserved, *aligned;
+    g_autofree char *name = g_strdup_printf("%s CXL memory", vbasedev->name);
+    VFIORegion *region = &cxl->memory;
     int ret;
 
+    if (!vfio_cxl_memory_check_host(errp)) {
+        return false;
+    }
     if (vbasedev->no_mmap) {
         error_setg(errp, "x-no-mmap=on leaves no way to use its memory");
         return false;
     }
-    ret = vfio_device_get_region_info(vbasedev, cxl->info.memory_region,
-                                      &info);
-    if (ret) {
-        error_setg_errno(errp, -ret, "cannot get info of the memory region");
-        return false;
-    }
-    reserved = mmap(NULL, size + align, PROT_NONE,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (reserved == MAP_FAILED) {
-        error_setg_errno(errp, errno, "cannot reserve 0x%" PRIx64
-                         " bytes of address space", size + align);
-        return false;
-    }
-    aligned = QEMU_ALIGN_PTR_UP(reserved, align);
-    if (mmap(aligned, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-             vfio_device_get_region_fd(vbasedev, cxl->info.memory_region),
-             info->offset) == MAP_FAILED) {
-        error_setg_errno(errp, errno, "cannot map its memory, 0x%" PRIx64
-                         " bytes", size);
-        munmap(reserved, size + align);
-        return false;
-    }
-    if (aligned > reserved) {
-        munmap(reserved, aligned - reserved);
-    }
-    munmap(aligned + size, reserved + align - aligned);
-
-    cxl->mmap = aligned;
-    memory_region_init_ram_device_ptr(&cxl->memory, OBJECT(cxl->vdev),
-                                      "cxl-memory", size, cxl->mmap);
-    timer_init_ms(&cxl->active_timer, QEMU_CLOCK_REALTIME,
+    timer_init_ms(&cxl->active.timer, QEMU_CLOCK_REALTIME,
                   vfio_cxl_active_poll, cxl);
-    vfio_cxl_access_init(cxl);
-    trace_vfio_cxl_map(vfio_cxl_name(cxl), cxl->mmap, size);
+    ret = vfio_region_setup(OBJECT(cxl->vdev), vbasedev, region,
+                            cxl->info.memory_region, name, errp);
+    if (ret) {
+        return false;
+    }
+    if (region->nr_mmaps != 1 || region->mmaps[0].size != region->size) {
+        error_setg(errp, "the kernel does not let all of its memory be mapped");
+        return false;
+    }
+    ret = vfio_region_mmap(region);
+    if (ret) {
+        error_setg_errno(errp, -ret, "cannot map its memory, 0x%" PRIx64
+                         " bytes", (uint64_t)region->size);
+        return false;
+    }
+    memory_region_guard_ram_device(&region->mmaps[0].mem,
+                                   vfio_cxl_memory_accepts);
+    vfio_cxl_memory_advise(cxl);
+    trace_vfio_cxl_map(vfio_cxl_name(cxl), region->mmaps[0].mmap,
+                       region->size);
     return true;
+}
+
+void vfio_cxl_memory_exit(VFIOCXL *cxl)
+{
+    timer_del(&cxl->active.timer);
+    vfio_region_exit(&cxl->memory);
 }

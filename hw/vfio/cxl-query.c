@@ -18,7 +18,7 @@
 /* What keeps the memory away whatever a decoder says; else "mapped" */
 static VfioCxlState vfio_cxl_device_state(VFIOCXL *cxl)
 {
-    PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
+    bool low_power;
 
     if (cxl->blocked & (VFIO_CXL_IN_RESET | VFIO_CXL_IN_CONFIG_WRITE)) {
         return VFIO_CXL_STATE_IN_RESET;
@@ -38,16 +38,12 @@ static VfioCxlState vfio_cxl_device_state(VFIOCXL *cxl)
     if (cxl->blocked) {
         return VFIO_CXL_STATE_MMAP_FAILED;
     }
-    if (vfio_cxl_guest_allows(cxl)) {
+    if (!vfio_cxl_config_allows(cxl, &low_power)) {
+        return low_power ? VFIO_CXL_STATE_LOW_POWER :
+                           VFIO_CXL_STATE_MEMORY_SPACE_DISABLED;
+    }
+    if (vfio_cxl_dvsec_mem_enabled(&cxl->dvsecs)) {
         return VFIO_CXL_STATE_MAPPED;
-    }
-    if (pdev->pm_cap &&
-        pci_get_word(pdev->config + pdev->pm_cap + PCI_PM_CTRL) &
-        PCI_PM_CTRL_STATE_MASK) {
-        return VFIO_CXL_STATE_LOW_POWER;
-    }
-    if (!vfio_cxl_memory_space_allows(cxl)) {
-        return VFIO_CXL_STATE_MEMORY_SPACE_DISABLED;
     }
     return VFIO_CXL_STATE_CXL_MEM_DISABLED;
 }
@@ -84,10 +80,8 @@ static uint64_t vfio_cxl_read_pair(VFIOCXL *cxl, unsigned n, unsigned reg)
 {
     const unsigned start = A_CXL_HDM_DECODER0_BASE_LO -
                            CXL_HDM_REGISTERS_OFFSET;
-    const unsigned stride = A_CXL_HDM_DECODER1_BASE_LO -
-                            A_CXL_HDM_DECODER0_BASE_LO;
 
-    return cxl_hdm_peek(&cxl->hdm, start + n * stride + reg -
+    return cxl_hdm_peek(&cxl->hdm, start + n * CXL_HDM_STRIDE + reg -
                         A_CXL_HDM_DECODER0_BASE_LO, 8);
 }
 
@@ -135,19 +129,19 @@ static void vfio_cxl_query_decoders(VFIOCXL *cxl, VfioCxlDeviceCxl *info)
     }
 }
 
-static VfioCxlDevice *vfio_cxl_query_device(VFIOCXL *cxl)
+static VfioCxlDevice *vfio_cxl_query_device(VFIOPCIDevice *vdev)
 {
     VfioCxlDevice *info = g_new0(VfioCxlDevice, 1);
 
-    info->id = g_strdup(DEVICE(cxl->vdev)->id);
-    info->qom_path = object_get_canonical_path(OBJECT(cxl->vdev));
-    info->host = g_strdup(vfio_cxl_name(cxl));
-    if (cxl->plain) {
+    info->id = g_strdup(DEVICE(vdev)->id);
+    info->qom_path = object_get_canonical_path(OBJECT(vdev));
+    info->host = g_strdup(vdev->vbasedev.name);
+    if (vdev->cxl.hidden) {
         info->mode = VFIO_CXL_MODE_PCI;
-        info->u.pci.reason = g_strdup(cxl->plain_reason);
+        info->u.pci.reason = g_strdup(vdev->cxl.hidden->reason);
     } else {
         info->mode = VFIO_CXL_MODE_CXL;
-        vfio_cxl_query_decoders(cxl, &info->u.cxl);
+        vfio_cxl_query_decoders(vdev->cxl.cxl, &info->u.cxl);
     }
     return info;
 }
@@ -159,8 +153,8 @@ static int vfio_cxl_collect_device(Object *obj, void *opaque)
 
     if (object_dynamic_cast(obj, TYPE_VFIO_PCI) && DEVICE(obj)->realized) {
         vdev = VFIO_PCI_DEVICE(obj);
-        if (vdev->cxl.cxl && !vdev->cxl.cxl->exited) {
-            QAPI_LIST_APPEND(*tail, vfio_cxl_query_device(vdev->cxl.cxl));
+        if (vdev->cxl.hidden || (vdev->cxl.cxl && !vdev->cxl.cxl->exited)) {
+            QAPI_LIST_APPEND(*tail, vfio_cxl_query_device(vdev));
         }
     }
     return 0;
@@ -231,7 +225,7 @@ static void vfio_cxl_hmp_info(Monitor *mon, const QDict *qdict)
 static void vfio_cxl_get_status(Object *obj, Visitor *v, const char *name,
                                 void *opaque, Error **errp)
 {
-    VfioCxlDevice *info = vfio_cxl_query_device(VFIO_CXL(obj));
+    VfioCxlDevice *info = vfio_cxl_query_device(VFIO_CXL(obj)->vdev);
 
     visit_type_VfioCxlDevice(v, name, &info, errp);
     qapi_free_VfioCxlDevice(info);

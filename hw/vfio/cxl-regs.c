@@ -41,7 +41,7 @@ static void vfio_cxl_hdm_update(void *opaque)
     vfio_cxl_update(opaque);
 }
 
-const CXLHDMOps vfio_cxl_hdm_ops = {
+static const CXLHDMOps vfio_cxl_hdm_ops = {
     .check = vfio_cxl_hdm_check,
     .update = vfio_cxl_hdm_update,
 };
@@ -96,7 +96,7 @@ static uint32_t *vfio_cxl_ras_register(VFIOCXLRAS *ras, unsigned reg,
     }
 }
 
-void vfio_cxl_ras_reset(VFIOCXL *cxl)
+static void vfio_cxl_ras_reset(VFIOCXL *cxl)
 {
     cxl->ras = (VFIOCXLRAS) {
         .uncorrectable_mask = RAS_UNC_ERR_BITS,
@@ -140,7 +140,7 @@ static void vfio_cxl_write_dword(VFIOCXL *cxl, unsigned addr, uint32_t value)
 static bool vfio_cxl_in_hdm(VFIOCXL *cxl, hwaddr addr)
 {
     return vfio_cxl_is_in(addr, cxl->info.hdm_offset,
-                          cxl_hdm_length(&cxl->hdm));
+                          cxl_hdm_length(cxl->hdm.count));
 }
 
 static uint64_t vfio_cxl_component_read(VFIOCXL *cxl, hwaddr addr,
@@ -176,14 +176,8 @@ static void vfio_cxl_component_write(VFIOCXL *cxl, hwaddr addr, uint64_t value,
 static uint64_t vfio_cxl_overlay_read(void *opaque, hwaddr addr, unsigned size)
 {
     VFIOCXL *cxl = opaque;
-    uint64_t value = 0;
+    uint64_t value = cxl->exited ? 0 : vfio_cxl_component_read(cxl, addr, size);
 
-    if (cxl->exited) {
-        return 0;
-    }
-    if (!cxl->plain) {
-        value = vfio_cxl_component_read(cxl, addr, size);
-    }
     trace_vfio_cxl_read(vfio_cxl_name(cxl), addr, size, value);
     return value;
 }
@@ -193,11 +187,8 @@ static void vfio_cxl_overlay_write(void *opaque, hwaddr addr, uint64_t value,
 {
     VFIOCXL *cxl = opaque;
 
-    if (cxl->exited) {
-        return;
-    }
     trace_vfio_cxl_write(vfio_cxl_name(cxl), addr, size, value);
-    if (!cxl->plain) {
+    if (!cxl->exited) {
         vfio_cxl_component_write(cxl, addr, value, size);
     }
 }
@@ -216,18 +207,29 @@ static const MemoryRegionOps vfio_cxl_overlay_ops = {
     },
 };
 
-void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr)
+void vfio_cxl_regs_lay(VFIOCXL *cxl)
 {
-    VFIOCXL *cxl = vdev->cxl.cxl;
+    VFIOCXLInfo *info = &cxl->info;
 
-    if (!cxl || nr != cxl->bar || !vdev->bars[nr].size) {
-        return;
-    }
-    memory_region_init_io(&cxl->overlay, OBJECT(vdev), &vfio_cxl_overlay_ops,
-                          cxl, "cxl-component-registers",
+    memory_region_init_io(&cxl->overlay, OBJECT(cxl->vdev),
+                          &vfio_cxl_overlay_ops, cxl,
+                          "cxl-component-registers",
                           CXL2_COMPONENT_BLOCK_SIZE);
-    memory_region_add_subregion_overlap(vdev->bars[nr].mr, cxl->block,
-                                        &cxl->overlay, 1);
-    trace_vfio_cxl_overlay(vfio_cxl_name(cxl), nr, cxl->block,
-                           CXL2_COMPONENT_BLOCK_SIZE, cxl->plain);
+    memory_region_add_subregion_overlap(cxl->vdev->bars[info->bar].mr,
+                                        info->block, &cxl->overlay, 1);
+    trace_vfio_cxl_overlay(vfio_cxl_name(cxl), info->bar, info->block,
+                           CXL2_COMPONENT_BLOCK_SIZE);
+}
+
+void vfio_cxl_regs_reset(VFIOCXL *cxl)
+{
+    cxl_hdm_reset(&cxl->hdm);
+    vfio_cxl_ras_reset(cxl);
+}
+
+void vfio_cxl_regs_init(VFIOCXL *cxl)
+{
+    cxl_hdm_init(&cxl->hdm, cxl->info.decoder_count, cxl->info.hdm_capability,
+                 cxl->info.host_only, &vfio_cxl_hdm_ops, cxl);
+    vfio_cxl_ras_reset(cxl);
 }

@@ -13,7 +13,6 @@
 #include <linux/vfio.h>
 
 #include "qemu/error-report.h"
-#include "qemu/units.h"
 #include "hw/pci/pci.h"
 #include "hw/vfio/vfio-container.h"
 #include "cxl-internal.h"
@@ -21,97 +20,13 @@
 
 /*
  * Upper limit for all that one reset waits for while it holds the BQL: that
- * the cache is written back, and that the kernel releases a lock.
+ * the kernel releases a lock, and with some kernels that the cache is written
+ * back.
  */
 #define RESET_LIMIT_US (150 * 1000)
 #define RESET_WAIT_US (10 * 1000)
 
-/* A place for the kernel's view of decoder 0 that no guest has seen */
-#define PROBE_BASE (256 * MiB)
-
-/*
- * The CXL Device DVSEC as the kernel has it. QEMU writes only doorbells to it.
- */
-static unsigned vfio_cxl_kernel_reg(VFIOCXL *cxl, unsigned reg)
-{
-    return cxl->dvsecs.device + reg;
-}
-
-static bool vfio_cxl_write_control2(VFIOCXL *cxl, uint16_t value)
-{
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    uint16_t le = cpu_to_le16(value);
-    int ret;
-
-    ret = vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                         vfio_cxl_kernel_reg(cxl,
-                                                             A_DVSEC_CONTROL2),
-                                         sizeof(le), &le, false);
-    trace_vfio_cxl_doorbell(vfio_cxl_name(cxl), value, ret);
-    return ret == sizeof(le);
-}
-
-/* STATUS2, 0 if it cannot be read */
-static uint16_t vfio_cxl_read_status2(VFIOCXL *cxl)
-{
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
-    uint16_t value;
-    int ret;
-
-    ret = vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                        vfio_cxl_kernel_reg(cxl,
-                                                            A_DVSEC_STATUS2),
-                                        sizeof(value), &value);
-    return ret == sizeof(value) ? le16_to_cpu(value) : 0;
-}
-
-/*
- * Cache write-back
- */
-static bool vfio_cxl_writes_back(VFIOCXL *cxl)
-{
-    return cxl->info.kernel->writes_back &&
-           vfio_cxl_dvsec_can_write_back(cxl->vdev, &cxl->dvsecs);
-}
-
-static bool vfio_cxl_caching_disabled(VFIOCXL *cxl)
-{
-    return vfio_cxl_dvsec_control2(cxl->vdev, &cxl->dvsecs) &
-           R_DVSEC_CONTROL2_DISABLE_CACHING_MASK;
-}
-
-/* Where bits are forwarded, with the guest's choice */
-static uint16_t vfio_cxl_with_caching(VFIOCXL *cxl, uint16_t doorbell)
-{
-    if (vfio_cxl_writes_back(cxl) && vfio_cxl_caching_disabled(cxl)) {
-        doorbell |= R_DVSEC_CONTROL2_DISABLE_CACHING_MASK;
-    }
-    return doorbell;
-}
-
-/*
- * Make the device's Disable Caching what the guest's is. The kernels pass it
- * on only together with Initiate Cache Write Back and Invalidation, so each
- * change has to come with one.
- */
-static void vfio_cxl_set_caching(VFIOCXL *cxl)
-{
-    if (vfio_cxl_writes_back(cxl)) {
-        uint16_t wbi = R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
-
-        vfio_cxl_write_control2(cxl, vfio_cxl_with_caching(cxl, wbi));
-    }
-}
-
-/* The next user is to find caching as a reset would leave it */
-void vfio_cxl_release_caching(VFIOCXL *cxl)
-{
-    if (vfio_cxl_writes_back(cxl)) {
-        vfio_cxl_write_control2(cxl, R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
-    }
-}
-
-static bool vfio_cxl_wait_until(int64_t deadline)
+bool vfio_cxl_reset_wait(int64_t deadline)
 {
     if (g_get_monotonic_time() >= deadline) {
         return false;
@@ -120,46 +35,21 @@ static bool vfio_cxl_wait_until(int64_t deadline)
     return true;
 }
 
-void vfio_cxl_refresh_status(VFIOCXL *cxl)
-{
-    if (vfio_cxl_writes_back(cxl)) {
-        bool shown = vfio_cxl_caching_disabled(cxl) && cxl->wrote_back;
-
-        vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs,
-                                   R_DVSEC_STATUS2_CACHE_INVALID_MASK,
-                                   shown ? vfio_cxl_read_status2(cxl) : 0);
-    }
-}
-
-/* Kernels that forward these bits do not write back before they reset */
-static void vfio_cxl_flush_cache(VFIOCXL *cxl, int64_t deadline)
-{
-    bool done;
-
-    vfio_cxl_write_control2(cxl, R_DVSEC_CONTROL2_DISABLE_CACHING_MASK |
-                                 R_DVSEC_CONTROL2_INITIATE_WBI_MASK);
-    do {
-        done = vfio_cxl_read_status2(cxl) & R_DVSEC_STATUS2_CACHE_INVALID_MASK;
-    } while (!done && vfio_cxl_wait_until(deadline));
-    trace_vfio_cxl_flush(vfio_cxl_name(cxl), done);
-}
-
-/*
- * Ways to reset the physical device
- */
-static int vfio_cxl_device_reset(VFIOCXL *cxl)
+int vfio_cxl_device_reset(VFIOCXL *cxl)
 {
     int64_t deadline = g_get_monotonic_time() + RESET_LIMIT_US;
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
+    const VFIOCXLKernel *kernel = cxl->info.kernel;
     int ret;
 
-    if (vfio_cxl_writes_back(cxl)) {
-        vfio_cxl_flush_cache(cxl, deadline);
+    if (kernel->device_reset_prepare) {
+        kernel->device_reset_prepare(cxl, deadline);
     }
     do {
-        ret = ioctl(vbasedev->fd, VFIO_DEVICE_RESET) ? -errno : 0;
-    } while (ret == -EAGAIN && vfio_cxl_wait_until(deadline));
-    vfio_cxl_set_caching(cxl);
+        ret = ioctl(cxl->vdev->vbasedev.fd, VFIO_DEVICE_RESET) ? -errno : 0;
+    } while (ret == -EAGAIN && vfio_cxl_reset_wait(deadline));
+    if (kernel->device_reset_done) {
+        kernel->device_reset_done(cxl);
+    }
     trace_vfio_cxl_device_reset(vfio_cxl_name(cxl), ret);
     return ret;
 }
@@ -174,6 +64,7 @@ static int vfio_cxl_resetfn(VFIOPCIDevice *vdev)
     VFIOCXL *cxl = vdev->cxl.cxl;
     VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(vbasedev->bcontainer);
 
+    cxl->reset_pending = false;
     cxl->reset_result = vfio_cxl_device_reset(cxl);
     if (cxl->reset_result && cxl->info.kernel->rereads_decoder &&
         !vioc->pci_hot_reset(vbasedev, true)) {
@@ -185,22 +76,17 @@ static int vfio_cxl_resetfn(VFIOPCIDevice *vdev)
 /* Some kernels leave Memory Space enabled where the guest has disabled it */
 static void vfio_cxl_follow_memory_space(VFIOCXL *cxl)
 {
-    VFIODevice *vbasedev = &cxl->vdev->vbasedev;
     PCIDevice *pdev = PCI_DEVICE(cxl->vdev);
-    uint16_t command, wanted;
+    uint32_t command;
+    uint16_t wanted;
 
-    if (vbasedev->io_ops->region_read(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                      PCI_COMMAND, sizeof(command),
-                                      &command) != sizeof(command)) {
+    if (!vfio_cxl_config_read(cxl->vdev, PCI_COMMAND, 2, &command)) {
         return;
     }
-    wanted = le16_to_cpu(command) & ~PCI_COMMAND_MEMORY;
+    wanted = command & ~PCI_COMMAND_MEMORY;
     wanted |= pci_get_word(pdev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY;
-    if (wanted != le16_to_cpu(command)) {
-        wanted = cpu_to_le16(wanted);
-        vbasedev->io_ops->region_write(vbasedev, VFIO_PCI_CONFIG_REGION_INDEX,
-                                       PCI_COMMAND, sizeof(wanted), &wanted,
-                                       false);
+    if (wanted != command) {
+        vfio_cxl_config_write(cxl->vdev, PCI_COMMAND, wanted);
     }
 }
 
@@ -227,6 +113,7 @@ static void vfio_cxl_remap_bars(VFIOPCIDevice *vdev)
 /* After a reset has worked, or has not: see what there is */
 static void vfio_cxl_finish_reset(VFIOCXL *cxl, int ret)
 {
+    const VFIOCXLKernel *kernel = cxl->info.kernel;
     unsigned over = VFIO_CXL_IN_RESET;
 
     trace_vfio_cxl_reset(vfio_cxl_name(cxl), ret);
@@ -243,7 +130,9 @@ static void vfio_cxl_finish_reset(VFIOCXL *cxl, int ret)
                          vfio_cxl_name(cxl), strerror(-ret));
         }
         cxl->blocked |= VFIO_CXL_RESET_FAILED;
-        cxl->view_known = false;
+        if (kernel->changed) {
+            kernel->changed(cxl);
+        }
         cxl_hdm_decommit(&cxl->hdm);
     }
     vfio_cxl_unblock_memory(cxl, over);
@@ -260,104 +149,50 @@ void vfio_cxl_flr(VFIOCXL *cxl)
     vfio_cxl_remap_bars(cxl->vdev);
 }
 
-/* The kernel carries out a CXL reset when the bit is written */
-static int vfio_cxl_config_reset(VFIOCXL *cxl)
-{
-    const uint16_t done = R_DVSEC_STATUS2_RST_DONE_MASK;
-    const uint16_t error = R_DVSEC_STATUS2_RST_ERR_MASK;
-
-    uint16_t value = vfio_cxl_with_caching(cxl,
-                                           R_DVSEC_CONTROL2_INITIATE_RST_MASK);
-
-    if (!vfio_cxl_write_control2(cxl, value)) {
-        return -EIO;
-    }
-    return (vfio_cxl_read_status2(cxl) & (done | error)) == done ? 0 : -EIO;
-}
-
 /*
- * CXL r3.1 Section 9.7. What is not locked would return to its default: the
- * decoder, HDM Decoder Enable and CONTROL. The host's kernel restores all of
- * them, so they are there for the guest as well. A guest that restores them
- * itself finds them as it wants them; one that does not keeps its memory.
+ * What is not locked would return to its default: the decoder, HDM Decoder
+ * Enable and Control. The host's kernel restores all of them, so they are there
+ * for the guest as well. A guest that restores them itself finds them as it
+ * wants them; one that does not keeps its memory.
  */
-static void vfio_cxl_guest_cxl_reset(VFIOCXL *cxl)
+void vfio_cxl_cxl_reset(VFIOCXL *cxl)
 {
-    const uint16_t result = R_DVSEC_STATUS2_RST_DONE_MASK |
-                            R_DVSEC_STATUS2_RST_ERR_MASK;
+    const uint16_t result = R_CXL_DVSEC_STATUS2_RST_DONE_MASK |
+                            R_CXL_DVSEC_STATUS2_RST_ERR_MASK;
+    const VFIOCXLKernel *kernel = cxl->info.kernel;
     int ret;
 
     vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
-    vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result, 0);
-    if (cxl->info.kernel->cxl_reset == VFIO_CXL_RESET_BY_IOCTL) {
-        ret = vfio_cxl_device_reset(cxl);
-    } else {
-        ret = vfio_cxl_config_reset(cxl);
+    vfio_cxl_dvsec_set_status2(&cxl->dvsecs, result, 0);
+    ret = kernel->cxl_reset(cxl);
+    vfio_cxl_dvsec_cxl_reset(&cxl->dvsecs);
+    if (kernel->device_reset_done) {
+        kernel->device_reset_done(cxl);
     }
-    vfio_cxl_dvsec_cxl_reset(cxl->vdev, &cxl->dvsecs);
-    vfio_cxl_set_caching(cxl);
-    vfio_cxl_dvsec_set_status2(cxl->vdev, &cxl->dvsecs, result,
-                               ret ? R_DVSEC_STATUS2_RST_ERR_MASK :
-                                     R_DVSEC_STATUS2_RST_DONE_MASK);
+    vfio_cxl_dvsec_set_status2(&cxl->dvsecs, result,
+                               ret ? R_CXL_DVSEC_STATUS2_RST_ERR_MASK :
+                                     R_CXL_DVSEC_STATUS2_RST_DONE_MASK);
     vfio_cxl_finish_reset(cxl, ret);
     vfio_cxl_remap_bars(cxl->vdev);
 }
 
-void vfio_cxl_control2(VFIOCXL *cxl, uint16_t old, uint16_t doorbells)
-{
-    uint16_t new = vfio_cxl_dvsec_control2(cxl->vdev, &cxl->dvsecs);
-    uint16_t wbi = doorbells & R_DVSEC_CONTROL2_INITIATE_WBI_MASK;
-
-    if (wbi || (old ^ new) & R_DVSEC_CONTROL2_DISABLE_CACHING_MASK) {
-        vfio_cxl_set_caching(cxl);
-        /* What QEMU adds to a write of the guest's must not show */
-        cxl->wrote_back = wbi;
-    }
-    if (doorbells & R_DVSEC_CONTROL2_INITIATE_RST_MASK) {
-        vfio_cxl_guest_cxl_reset(cxl);
-    }
-}
-
-/*
- * What can be offered to a guest. Two variants of one generation can be told
- * apart only by whether the view of decoder 0 outlives a reset.
- */
-static void vfio_cxl_offer(VFIOCXL *cxl)
+void vfio_cxl_reset_offer(VFIOCXL *cxl)
 {
     const VFIOCXLKernel *kernel = cxl->info.kernel;
     VFIOCXLDVSECOffer offer = {
-        .reset = kernel->cxl_reset != VFIO_CXL_RESET_NONE &&
-                 (!kernel->wants_gpa || cxl->keeps_view),
+        .reset = kernel->cxl_reset &&
+                 (!kernel->can_cxl_reset || kernel->can_cxl_reset(cxl)),
         .write_back = kernel->writes_back,
         .clears = kernel->reset_clears,
     };
 
-    vfio_cxl_dvsec_offer(cxl->vdev, &cxl->dvsecs, &offer);
-}
-
-static void vfio_cxl_start_probe(VFIOCXL *cxl)
-{
-    cxl->probing = cxl->info.kernel->wants_gpa && !cxl->keeps_view &&
-                   vfio_cxl_write_view(&cxl->vdev->vbasedev, &cxl->info,
-                                       PROBE_BASE, false);
-}
-
-static void vfio_cxl_end_probe(VFIOCXL *cxl)
-{
-    uint64_t base;
-
-    if (cxl->probing && vfio_cxl_read_view(&cxl->vdev->vbasedev, &cxl->info,
-                                           &base)) {
-        cxl->keeps_view = base == PROBE_BASE;
-        vfio_cxl_offer(cxl);
-    }
-    cxl->probing = false;
+    vfio_cxl_dvsec_offer(&cxl->dvsecs, &offer);
 }
 
 void vfio_cxl_reset_setup(VFIOCXL *cxl)
 {
     cxl->vdev->resetfn = vfio_cxl_resetfn;
-    vfio_cxl_offer(cxl);
+    vfio_cxl_reset_offer(cxl);
 }
 
 /*
@@ -368,15 +203,17 @@ void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
 {
     VFIOCXL *cxl = vdev->cxl.cxl;
 
-    if (cxl && !cxl->plain) {
-        vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
-        cxl_hdm_reset(&cxl->hdm);
-        vfio_cxl_ras_reset(cxl);
-        vfio_cxl_dvsec_reset(vdev, &cxl->dvsecs);
-        cxl->reset_result = 1; /* not done yet */
-        /* Without power it is as if it was plugged anew, see pci_set_power() */
-        cxl->arriving |= !PCI_DEVICE(vdev)->enabled;
-        vfio_cxl_start_probe(cxl);
+    if (!cxl) {
+        return;
+    }
+    vfio_cxl_block_memory(cxl, VFIO_CXL_IN_RESET);
+    vfio_cxl_regs_reset(cxl);
+    vfio_cxl_dvsec_reset(&cxl->dvsecs);
+    cxl->reset_pending = true;
+    /* Without power it is as if it was plugged anew, see pci_set_power() */
+    cxl->arriving |= !PCI_DEVICE(vdev)->enabled;
+    if (cxl->info.kernel->reset_prepare) {
+        cxl->info.kernel->reset_prepare(cxl);
     }
 }
 
@@ -384,18 +221,19 @@ void vfio_cxl_reset_done(VFIOPCIDevice *vdev)
 {
     VFIOCXL *cxl = vdev->cxl.cxl;
 
-    if (cxl && !cxl->plain) {
-        if (cxl->reset_result > 0) {
-            cxl->reset_result = vfio_cxl_device_reset(cxl);
-        }
-        if (cxl->reset_result == 0) {
-            vfio_cxl_end_probe(cxl);
-        }
-        vfio_cxl_finish_reset(cxl, cxl->reset_result);
-        /* In device_add, and when the guest powers up the slot */
-        if (cxl->arriving && PCI_DEVICE(vdev)->enabled &&
-            cxl->reset_result == 0) {
-            cxl_firmware_plug(CXL_ENDPOINT(cxl));
-        }
+    if (!cxl) {
+        return;
+    }
+    if (cxl->reset_pending) {
+        cxl->reset_pending = false;
+        cxl->reset_result = vfio_cxl_device_reset(cxl);
+    }
+    if (cxl->reset_result == 0 && cxl->info.kernel->reset_done) {
+        cxl->info.kernel->reset_done(cxl);
+    }
+    vfio_cxl_finish_reset(cxl, cxl->reset_result);
+    /* In device_add, and when the guest powers up the slot */
+    if (cxl->arriving && PCI_DEVICE(vdev)->enabled && cxl->reset_result == 0) {
+        cxl_firmware_plug(CXL_ENDPOINT(cxl));
     }
 }

@@ -57,19 +57,3 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
 void vfio_cxl_finalize(VFIOPCIDevice *vdev)
 {
 }
-
-bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
-                      void *vaddr, bool readonly, MemoryRegion *mr)
-{
-    return false;
-}
-
-void vfio_cxl_viommu_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
-                         hwaddr gpa, bool readonly, MemoryRegion *mr)
-{
-}
-
-void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
-                           uint64_t size, bool all)
-{
-}

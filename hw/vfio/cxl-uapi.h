@@ -12,12 +12,10 @@
 
 #include "hw/vfio/vfio-device.h"
 
-/* How a kernel carries out a CXL reset (CXL r3.1 Section 9.7) for its user */
-typedef enum VFIOCXLReset {
-    VFIO_CXL_RESET_NONE,
-    VFIO_CXL_RESET_BY_CONFIG,   /* when the guest's bit is written */
-    VFIO_CXL_RESET_BY_IOCTL,    /* it is what VFIO_DEVICE_RESET does */
-} VFIOCXLReset;
+#include "cxl-dvsec.h"
+
+typedef struct VFIOCXL VFIOCXL;
+typedef struct VFIOCXLInfo VFIOCXLInfo;
 
 /**
  * struct VFIOCXLKernel - how the generations of the interface differ
@@ -27,35 +25,99 @@ typedef enum VFIOCXLReset {
  * @traps_block: the whole component register block cannot be mapped, and no
  *               access to it through the BAR is safe; otherwise only the
  *               HDM Decoder Capability is special to the kernel
- * @wants_gpa: the kernel keeps a view of decoder 0 for its user: it clears
- *             LOCK and the base of a locked decoder, and the user sets them
+ * @clears_lock: it shows a locked decoder as one without lock and base
  * @memory_space_gate: it takes the memory away while Memory Space Enable is
  *                     clear; CXL has no such rule
  * @rereads_decoder: a reset makes it look at the physical decoder
- * @writes_back: it forwards cache control bits to the device, and leaves it
- *               to its user to have the cache written back before a reset
- * @cxl_reset: how a CXL reset is done; where it @wants_gpa only by the
- *             variant that keeps the base during a reset
+ * @writes_back: it forwards cache control bits to the device
  * @reset_clears: a CXL reset clears the memory
  * @memory_returns_late: after a reset, or in D0 again, the memory may take
  *                       seconds to be active although decoder 0 is committed
+ * @read_cap: read the CXL capability of the device info if it has this
+ *            generation's form; those without describe the device by regions
+ * @is_this: a kernel whose regions have this @region_type is of this
+ *           generation. Sets @known if that can be told, which it cannot while
+ *           the memory is not active
+ * @init: the device is realized
+ * @exit: it is about to be let go
+ * @update: the guest's decoder 0 now has this base, 0 if it is not committed
+ * @changed: the kernel's state may have changed
+ * @reset_prepare: before a conventional reset
+ * @reset_done: after one that has worked
+ * @device_reset_prepare: before each VFIO_DEVICE_RESET, until @deadline, in
+ *                        microseconds of g_get_monotonic_time()
+ * @device_reset_done: after it
+ * @cxl_reset: carry out a CXL reset (CXL r3.1 Section 9.7), returns 0 or
+ *             -errno; NULL if the kernel cannot do that
+ * @can_cxl_reset: whether @cxl_reset can be used; NULL if always
+ * @write_control2: the guest has changed Control2 from @old, or rung one of
+ *                  @doorbells
+ * @read_status2: the guest is about to read Status2
+ *
+ * A function may be NULL if there is nothing to do.
  */
 typedef struct VFIOCXLKernel {
     const char *name;
     uint32_t region_type;
     unsigned max_decoders;
     bool traps_block;
-    bool wants_gpa;
+    bool clears_lock;
     bool memory_space_gate;
     bool rereads_decoder;
     bool writes_back;
-    VFIOCXLReset cxl_reset;
     bool reset_clears;
     bool memory_returns_late;
+    bool (*read_cap)(const void *cap, uint32_t length, VFIOCXLInfo *info);
+    bool (*is_this)(const VFIOCXLInfo *info, bool *known);
+    void (*init)(VFIOCXL *cxl);
+    void (*exit)(VFIOCXL *cxl);
+    void (*update)(VFIOCXL *cxl, uint64_t base);
+    void (*changed)(VFIOCXL *cxl);
+    void (*reset_prepare)(VFIOCXL *cxl);
+    void (*reset_done)(VFIOCXL *cxl);
+    void (*device_reset_prepare)(VFIOCXL *cxl, int64_t deadline);
+    void (*device_reset_done)(VFIOCXL *cxl);
+    int (*cxl_reset)(VFIOCXL *cxl);
+    bool (*can_cxl_reset)(VFIOCXL *cxl);
+    void (*write_control2)(VFIOCXL *cxl, uint16_t old, uint16_t doorbells);
+    void (*read_status2)(VFIOCXL *cxl);
 } VFIOCXLKernel;
+
+/*
+ * Each generation is a class, so that QEMU can be built with any of them. None
+ * has instances.
+ */
+#define TYPE_VFIO_CXL_KERNEL "vfio-cxl-kernel"
+OBJECT_DECLARE_TYPE(VFIOCXLKernelObject, VFIOCXLKernelClass, VFIO_CXL_KERNEL)
+
+struct VFIOCXLKernelClass {
+    ObjectClass parent_class;
+    const VFIOCXLKernel *kernel;
+};
+
+/**
+ * vfio_cxl_kernel_class_init() - class_init of each generation
+ * @klass: its class
+ * @data: its VFIOCXLKernel
+ */
+void vfio_cxl_kernel_class_init(ObjectClass *klass, const void *data);
+
+/* The TypeInfo of a generation, which is vfio_cxl_kernel_GENERATION */
+#define VFIO_CXL_KERNEL_TYPE(generation)                                \
+    {                                                                   \
+        .name = TYPE_VFIO_CXL_KERNEL "-" #generation,                   \
+        .parent = TYPE_VFIO_CXL_KERNEL,                                 \
+        .abstract = true,                                               \
+        .class_init = vfio_cxl_kernel_class_init,                       \
+        .class_data = &vfio_cxl_kernel_##generation,                    \
+    }
+
+#define VFIO_CXL_REGION_TYPE (VFIO_REGION_TYPE_PCI_VENDOR_TYPE | CXL_VENDOR_ID)
 
 /**
  * struct VFIOCXLInfo - what the kernel says of a CXL Type-2 device
+ * @vbasedev: the device
+ * @dvsecs: its DVSECs
  * @kernel: the form of its interface
  * @bar: BAR with the component registers
  * @block: offset of the component register block in @bar, bytes
@@ -75,7 +137,9 @@ typedef struct VFIOCXLKernel {
  * @committed: host firmware committed decoder 0
  * @locked: and locked it
  */
-typedef struct VFIOCXLInfo {
+struct VFIOCXLInfo {
+    VFIODevice *vbasedev;
+    const VFIOCXLDVSECSet *dvsecs;
     const VFIOCXLKernel *kernel;
     unsigned bar;
     uint64_t block;
@@ -94,103 +158,72 @@ typedef struct VFIOCXLInfo {
     bool host_only;
     bool committed;
     bool locked;
-} VFIOCXLInfo;
+};
 
 /**
  * vfio_cxl_uapi_read() - Read and check what the kernel offers
  * @vbasedev: an attached device with VFIO_DEVICE_FLAGS_CXL
+ * @dvsecs: its DVSECs
  * @info: filled in
  * @errp: what was found instead of a known and consistent interface
  */
-bool vfio_cxl_uapi_read(VFIODevice *vbasedev, VFIOCXLInfo *info,
-                        Error **errp);
+bool vfio_cxl_uapi_read(VFIODevice *vbasedev, const VFIOCXLDVSECSet *dvsecs,
+                        VFIOCXLInfo *info, Error **errp);
 
 /**
  * vfio_cxl_uapi_distinguish() - Tell kernels apart that describe it alike
- * @vbasedev: the device
- * @info: its description, of which @kernel may change
+ * @info: the device's description, of which @kernel may change
  *
- * What differs is whether memory stays while Memory Space is off. The kernel
- * is asked to read some: it does so or refuses, and touches nothing that it
- * has to keep away from.
- *
- * Returns: false if the memory is not active yet, so that it cannot be told
+ * Returns: false if that cannot be told yet, as the memory is not active
  */
-bool vfio_cxl_uapi_distinguish(VFIODevice *vbasedev, VFIOCXLInfo *info);
+bool vfio_cxl_uapi_distinguish(VFIOCXLInfo *info);
+
+/*
+ * cxl-host-regs.c: the physical component registers
+ */
 
 /**
- * vfio_cxl_memory_active() - Is the memory there, if decoder 0 is committed?
- * @vbasedev: the device, in D0 and with Memory Space enabled
- * @info: its description
+ * vfio_cxl_memory_space_enable() - Enable Memory Space for QEMU's own access
+ * @info: the device's description
  *
- * Memory_Active of the CXL Device DVSEC (CXL r3.1 Section 8.1.3.8.2), and the
- * kernel's own opinion, which a copy of the DVSEC would not show.
+ * Registers that are the hardware's answer only then.
+ *
+ * Returns: what vfio_cxl_memory_space_restore() needs
  */
-bool vfio_cxl_memory_active(VFIODevice *vbasedev, const VFIOCXLInfo *info);
+int vfio_cxl_memory_space_enable(const VFIOCXLInfo *info);
 
 /**
- * vfio_cxl_memory_active_timeout() - How long may that take?
- * @vbasedev: the device
- *
- * Returns: Memory_Active_Timeout in seconds
+ * vfio_cxl_memory_space_restore() - Undo vfio_cxl_memory_space_enable()
+ * @info: the device's description
+ * @saved: its result
  */
-unsigned vfio_cxl_memory_active_timeout(VFIODevice *vbasedev);
+void vfio_cxl_memory_space_restore(const VFIOCXLInfo *info, int saved);
 
 /**
  * vfio_cxl_read_register() - Read a component register from the kernel
- * @vbasedev: the device
- * @info: its description
+ * @info: the device's description
  * @offset: bytes from the start of the component register block; the device
  *          may have named it, so one that is no multiple of 4 is an error
  * @value: the register
  * @errp: the error
  */
-bool vfio_cxl_read_register(VFIODevice *vbasedev, const VFIOCXLInfo *info,
-                            unsigned offset, uint32_t *value, Error **errp);
+bool vfio_cxl_read_register(const VFIOCXLInfo *info, unsigned offset,
+                            uint32_t *value, Error **errp);
+
+/**
+ * vfio_cxl_read_decoders() - Read and check HDM decoders and RAS Capability
+ * @info: the device's description, in which their place and size are set
+ * @errp: what is wrong with them
+ */
+bool vfio_cxl_read_decoders(VFIOCXLInfo *info, Error **errp);
 
 /**
  * vfio_cxl_read_committed() - Is decoder 0 of the host committed now?
- * @vbasedev: the device
- * @info: its description
+ * @info: the device's description
  * @errp: the error, if the kernel could not be asked
  *
  * Returns: false also if it could not be asked
  */
-bool vfio_cxl_read_committed(VFIODevice *vbasedev, const VFIOCXLInfo *info,
-                             Error **errp);
-
-/**
- * vfio_cxl_write_view() - Keep the kernel's view of decoder 0 in step
- * @vbasedev: the device
- * @info: its description, of a kernel that @wants_gpa
- * @base: guest physical address of decoder 0, 0 if it is not committed
- * @lock: the guest's decoder is locked
- *
- * Returns: false if the kernel did not take it
- */
-bool vfio_cxl_write_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
-                         uint64_t base, bool lock);
-
-/**
- * vfio_cxl_read_view() - The base of decoder 0 in the kernel's view
- * @vbasedev: the device
- * @info: its description, of a kernel that @wants_gpa
- * @base: guest physical address
- *
- * Returns: false if it cannot be read
- */
-bool vfio_cxl_read_view(VFIODevice *vbasedev, const VFIOCXLInfo *info,
-                        uint64_t *base);
-
-/**
- * vfio_cxl_find_block() - Find the component registers by the Register Locator
- * @vbasedev: the device
- * @bar: BAR, if found
- * @offset: offset in it, bytes
- *
- * Returns: true if the DVSEC (CXL r3.1 Section 8.1.9) names a block
- */
-bool vfio_cxl_find_block(VFIODevice *vbasedev, unsigned *bar,
-                         uint64_t *offset);
+bool vfio_cxl_read_committed(const VFIOCXLInfo *info, Error **errp);
 
 #endif /* HW_VFIO_CXL_UAPI_H */

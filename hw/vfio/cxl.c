@@ -10,7 +10,6 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/mman.h>
 #include <linux/vfio.h>
 
 #include "qapi/error.h"
@@ -56,7 +55,7 @@ static MemoryRegion *vfio_cxl_endpoint_memory(CXLEndpoint *ep)
 {
     VFIOCXL *cxl = VFIO_CXL(ep);
 
-    return vfio_cxl_is_open(cxl) ? &cxl->memory : NULL;
+    return vfio_cxl_is_open(cxl) ? &cxl->memory.mmaps[0].mem : NULL;
 }
 
 static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
@@ -73,7 +72,7 @@ static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
                       vfio_cxl_name(cxl));
         return false;
     }
-    vfio_cxl_dvsec_enable_mem(cxl->vdev, &cxl->dvsecs);
+    vfio_cxl_dvsec_enable_mem(&cxl->dvsecs);
     vfio_cxl_update(cxl);
     return true;
 }
@@ -114,35 +113,37 @@ static bool vfio_cxl_block_migration(VFIOCXL *cxl, Error **errp)
 
 bool vfio_cxl_blocks_migration(VFIOPCIDevice *vdev)
 {
-    return vdev->cxl.cxl && !vdev->cxl.cxl->plain;
+    return vdev->cxl.cxl;
+}
+
+static void vfio_cxl_kernel_exit(VFIOCXL *cxl)
+{
+    if (cxl->info.kernel->exit) {
+        cxl->info.kernel->exit(cxl);
+    }
 }
 
 static void vfio_cxl_qemu_exit(Notifier *notifier, void *data)
 {
-    vfio_cxl_release_caching(container_of(notifier, VFIOCXL, exit_notifier));
+    vfio_cxl_kernel_exit(container_of(notifier, VFIOCXL, exit_notifier));
 }
 
 static bool vfio_cxl_realize_device(VFIOCXL *cxl, Error **errp)
 {
     VfioCxlCommit commit = cxl->vdev->cxl.commit;
 
-    if (!vfio_cxl_await_memory(cxl, errp) ||
-        !vfio_cxl_block_migration(cxl, errp)) {
+    if (!vfio_cxl_memory_await(cxl, errp) ||
+        !vfio_cxl_block_migration(cxl, errp) ||
+        !vfio_cxl_memory_init(cxl, errp)) {
         return false;
     }
-    if (!vfio_cxl_access_check_host(errp) || !vfio_cxl_map_memory(cxl, errp)) {
-        return false;
-    }
-    cxl->bar = cxl->info.bar;
-    cxl->block = cxl->info.block;
     cxl->firmware_commits = commit == VFIO_CXL_COMMIT_AUTO ?
                             cxl->info.committed :
                             commit == VFIO_CXL_COMMIT_FIRMWARE;
-    cxl_hdm_init(&cxl->hdm, cxl->info.decoder_count,
-                 cxl->info.hdm_capability, cxl->info.host_only,
-                 &vfio_cxl_hdm_ops, cxl);
-    vfio_cxl_ras_reset(cxl);
-    vfio_cxl_viommu_init(cxl);
+    vfio_cxl_regs_init(cxl);
+    if (cxl->info.kernel->init) {
+        cxl->info.kernel->init(cxl);
+    }
     cxl->exit_notifier.notify = vfio_cxl_qemu_exit;
     qemu_add_exit_notifier(&cxl->exit_notifier);
 
@@ -154,14 +155,18 @@ static bool vfio_cxl_realize_device(VFIOCXL *cxl, Error **errp)
            cxl_firmware_check_endpoint(CXL_ENDPOINT(cxl), errp);
 }
 
-/* Decide whether to use CXL; if not, @plain is set to the reason */
-static bool vfio_cxl_choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
+/*
+ * Decide whether the guest gets a CXL device. If not, and that is no error,
+ * @reason is set to why.
+ */
+static bool vfio_cxl_choose_mode(VFIOPCIDevice *vdev,
+                                 const VFIOCXLDVSECSet *dvsecs,
+                                 VFIOCXLInfo *info, char **reason, Error **errp)
 {
-    VFIOPCIDevice *vdev = cxl->vdev;
     Error *err = NULL;
 
     if (vdev->cxl.mode == ON_OFF_AUTO_OFF) {
-        *plain = g_strdup("x-cxl=off");
+        *reason = g_strdup("x-cxl=off");
         return true;
     }
     if (!cxl_route_host_bridge(PCI_DEVICE(vdev))) {
@@ -169,21 +174,36 @@ static bool vfio_cxl_choose_mode(VFIOCXL *cxl, char **plain, Error **errp)
                    "pxb-cxl)");
     } else if (!vdev->vbasedev.reset_works) {
         error_setg(&err, "the kernel cannot reset it");
-    } else if (vfio_cxl_uapi_read(&vdev->vbasedev, &cxl->info, &err)) {
+    } else if (vfio_cxl_uapi_read(&vdev->vbasedev, dvsecs, info, &err)) {
         return true;
     }
     if (vdev->cxl.mode == ON_OFF_AUTO_ON) {
         error_propagate_prepend(errp, err, "x-cxl=on: ");
         return false;
     }
-    *plain = g_strdup(error_get_pretty(err));
+    *reason = g_strdup(error_get_pretty(err));
     error_free(err);
     return true;
+}
+
+static bool vfio_cxl_realize_hidden(VFIOPCIDevice *vdev,
+                                    const VFIOCXLDVSECSet *dvsecs,
+                                    char *reason, Error **errp)
+{
+    vdev->cxl.hidden = vfio_cxl_hidden_new(vdev, dvsecs, reason, errp);
+    if (vdev->cxl.hidden && vdev->cxl.mode == ON_OFF_AUTO_AUTO) {
+        info_report(VFIO_MSG_PREFIX "CXL device used as plain PCI: %s",
+                    vdev->vbasedev.name, reason);
+    }
+    return vdev->cxl.hidden;
 }
 
 bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
 {
     ERRP_GUARD();
+    VFIOCXLDVSECSet dvsecs;
+    char *reason = NULL;
+    VFIOCXLInfo info;
     VFIOCXL *cxl;
 
     if (!(vdev->vbasedev.flags & VFIO_DEVICE_FLAGS_CXL)) {
@@ -194,45 +214,64 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp)
         }
         return true;
     }
-
-    cxl = VFIO_CXL(object_new(TYPE_VFIO_CXL));
-    cxl->vdev = vdev;
-    cxl->bar = PCI_NUM_REGIONS;
-    vdev->cxl.cxl = cxl;
-    if (!vfio_cxl_dvsec_find(vdev, &cxl->dvsecs, errp) ||
-        !vfio_cxl_choose_mode(cxl, &cxl->plain_reason, errp)) {
+    if (!vfio_cxl_dvsec_find(vdev, &dvsecs, errp) ||
+        !vfio_cxl_choose_mode(vdev, &dvsecs, &info, &reason, errp)) {
         return false;
     }
-    if (cxl->plain_reason) {
-        cxl->plain = true;
-        if (!vfio_cxl_find_block(&vdev->vbasedev, &cxl->bar, &cxl->block) ||
-            cxl->block > vdev->bars[cxl->bar].region.size ||
-            CXL2_COMPONENT_BLOCK_SIZE >
-            vdev->bars[cxl->bar].region.size - cxl->block) {
-            error_setg(errp, "the CXL component registers, which hold "
-                       "addresses of the host, are not where the Register "
-                       "Locator says and cannot be hidden from the guest");
-            return false;
-        }
-        if (vdev->cxl.mode == ON_OFF_AUTO_AUTO) {
-            info_report(VFIO_MSG_PREFIX "CXL device used as plain PCI: %s",
-                        vfio_cxl_name(cxl), cxl->plain_reason);
-        }
-        return true;
+    if (reason) {
+        return vfio_cxl_realize_hidden(vdev, &dvsecs, reason, errp);
     }
+    cxl = VFIO_CXL(object_new(TYPE_VFIO_CXL));
+    cxl->vdev = vdev;
+    cxl->dvsecs = dvsecs;
+    cxl->info = info;
+    cxl->info.dvsecs = &cxl->dvsecs;
+    vdev->cxl.cxl = cxl;
     object_property_add_child(OBJECT(vdev), "cxl", OBJECT(cxl));
     if (!vfio_cxl_realize_device(cxl, errp)) {
-        vfio_cxl_exit(vdev);
         error_prepend(errp, "CXL: ");
         return false;
     }
     return true;
 }
 
+void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr)
+{
+    VFIOCXL *cxl = vdev->cxl.cxl;
+    VFIOCXLHidden *hidden = vdev->cxl.hidden;
+
+    if (cxl && nr == cxl->info.bar && vdev->bars[nr].size) {
+        vfio_cxl_regs_lay(cxl);
+    }
+    if (hidden && nr == hidden->bar && vdev->bars[nr].size) {
+        vfio_cxl_hidden_lay(hidden);
+    }
+}
+
+bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos)
+{
+    VFIOCXLHidden *hidden = vdev->cxl.hidden;
+
+    return hidden && vfio_cxl_dvsec_owns(&hidden->dvsecs, pos, 1);
+}
+
+void vfio_cxl_config_setup(VFIOPCIDevice *vdev)
+{
+    if (vdev->cxl.cxl) {
+        vfio_cxl_config_take(vdev->cxl.cxl);
+    }
+    if (vdev->cxl.hidden) {
+        vfio_cxl_hidden_config_take(vdev->cxl.hidden);
+    }
+}
+
 void vfio_cxl_exit(VFIOPCIDevice *vdev)
 {
     VFIOCXL *cxl = vdev->cxl.cxl;
 
+    if (vdev->cxl.hidden) {
+        vfio_cxl_hidden_exit(vdev->cxl.hidden);
+    }
     if (!cxl || cxl->exited) {
         return;
     }
@@ -240,33 +279,25 @@ void vfio_cxl_exit(VFIOPCIDevice *vdev)
     migrate_del_blocker(&cxl->migration_blocker);
     if (cxl->exit_notifier.notify) {
         qemu_remove_exit_notifier(&cxl->exit_notifier);
-        vfio_cxl_release_caching(cxl);
+        vfio_cxl_kernel_exit(cxl);
     }
-    if (!cxl->plain) {
-        cxl_route_remove(CXL_ENDPOINT(cxl));
-        vfio_cxl_memory_exit(cxl);
-        vfio_cxl_viommu_exit(cxl);
-        object_unparent(OBJECT(cxl));
-        cxl_firmware_exit();
-    }
+    cxl_route_remove(CXL_ENDPOINT(cxl));
+    vfio_cxl_memory_exit(cxl);
+    object_unparent(OBJECT(cxl));
+    cxl_firmware_exit();
     if (memory_region_is_mapped(&cxl->overlay)) {
-        memory_region_del_subregion(vdev->bars[cxl->bar].mr, &cxl->overlay);
+        memory_region_del_subregion(vdev->bars[cxl->info.bar].mr,
+                                    &cxl->overlay);
     }
 }
 
 void vfio_cxl_finalize(VFIOPCIDevice *vdev)
 {
-    VFIOCXL *cxl = vdev->cxl.cxl;
-
-    if (!cxl) {
-        return;
+    g_clear_pointer(&vdev->cxl.hidden, vfio_cxl_hidden_free);
+    if (vdev->cxl.cxl) {
+        object_unref(OBJECT(vdev->cxl.cxl));
+        vdev->cxl.cxl = NULL;
     }
-    if (cxl->mmap) {
-        munmap(cxl->mmap, cxl->info.memory_size);
-    }
-    g_free(cxl->plain_reason);
-    object_unref(OBJECT(cxl));
-    vdev->cxl.cxl = NULL;
 }
 
 static int vfio_cxl_get_mode(Object *obj, Error **errp)
@@ -326,7 +357,15 @@ void vfio_cxl_class_init(ObjectClass *klass)
                           vfio_cxl_set_commit,
                           "Who commits its HDM decoder: auto (firmware if the "
                           "host's firmware did), firmware or guest");
-    vfio_cxl_access_class_init(klass);
+    vfio_cxl_memory_add_property(klass);
+}
+
+static void vfio_cxl_instance_finalize(Object *obj)
+{
+    VFIOCXL *cxl = VFIO_CXL(obj);
+
+    vfio_region_finalize(&cxl->memory);
+    g_free(cxl->kernel_state);
 }
 
 static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
@@ -341,20 +380,30 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     vfio_cxl_query_class_init(klass);
 }
 
-static const TypeInfo vfio_cxl_info = {
-    .name = TYPE_VFIO_CXL,
-    .parent = TYPE_OBJECT,
-    .instance_size = sizeof(VFIOCXL),
-    .class_init = vfio_cxl_object_class_init,
-    .interfaces = (const InterfaceInfo[]) {
-        { TYPE_CXL_ENDPOINT },
-        { }
-    },
+/* The generation that is most likely to be merged; others: cxl-compat.c */
+static const VFIOCXLKernel vfio_cxl_kernel_v6 = {
+    .name = "v6",
+    .region_type = VFIO_CXL_REGION_TYPE,
+    .max_decoders = 1,
+    .rereads_decoder = true,
+    .reset_clears = true,
+    .memory_returns_late = true,
+    .cxl_reset = vfio_cxl_device_reset,
 };
 
-static void vfio_cxl_register_types(void)
-{
-    type_register_static(&vfio_cxl_info);
-}
+static const TypeInfo vfio_cxl_types[] = {
+    {
+        .name = TYPE_VFIO_CXL,
+        .parent = TYPE_OBJECT,
+        .instance_size = sizeof(VFIOCXL),
+        .instance_finalize = vfio_cxl_instance_finalize,
+        .class_init = vfio_cxl_object_class_init,
+        .interfaces = (const InterfaceInfo[]) {
+            { TYPE_CXL_ENDPOINT },
+            { }
+        },
+    },
+    VFIO_CXL_KERNEL_TYPE(v6),
+};
 
-type_init(vfio_cxl_register_types)
+DEFINE_TYPES(vfio_cxl_types)

@@ -9,28 +9,30 @@
 #ifndef HW_VFIO_CXL_H
 #define HW_VFIO_CXL_H
 
-#include "exec/hwaddr.h"
 #include "qapi/qapi-types-common.h"
 #include "qapi/qapi-types-vfio-cxl.h"
 #include "qemu/typedefs.h"
 #include "qom/object.h"
 
-typedef struct VFIOContainer VFIOContainer;
 typedef struct VFIOPCIDevice VFIOPCIDevice;
 typedef struct VFIOCXL VFIOCXL;
+typedef struct VFIOCXLHidden VFIOCXLHidden;
 
 /**
  * struct VFIOCXLState - what a vfio-pci device holds for CXL
  * @mode: property x-cxl
  * @commit: property x-cxl-commit
  * @host_access: property x-cxl-host-access
- * @cxl: NULL unless the kernel flags the device as CXL
+ * @cxl: a device that is CXL for the guest, else NULL
+ * @hidden: one that the kernel flags as CXL and is plain PCI for the guest, else
+ *          NULL
  */
 typedef struct VFIOCXLState {
     OnOffAuto mode;
     VfioCxlCommit commit;
     OnOffAuto host_access;
     VFIOCXL *cxl;
+    VFIOCXLHidden *hidden;
 } VFIOCXLState;
 
 /**
@@ -82,52 +84,6 @@ void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev);
  * @vdev: the device
  */
 void vfio_cxl_reset_done(VFIOPCIDevice *vdev);
-
-/**
- * vfio_cxl_dma_map() - Map the memory of a CXL device for DMA
- * @bcontainer: container or IOAS, of any VFIO device
- * @iova: where, in bytes
- * @size: how much, in bytes
- * @vaddr: of what
- * @readonly: devices may not write
- * @mr: the MemoryRegion of @vaddr
- *
- * The usual unmap removes such mappings. If the kernel cannot map the memory,
- * that is reported once and is not an error: only ATS and peer access need it.
- *
- * Returns: false if @mr is something else, to be mapped as usual
- */
-bool vfio_cxl_dma_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
-                      void *vaddr, bool readonly, MemoryRegion *mr);
-
-/**
- * vfio_cxl_viommu_map() - A guest has mapped memory in its virtual IOMMU
- * @bcontainer: container or IOAS, of any VFIO device
- * @iova: I/O virtual address
- * @size: bytes
- * @gpa: guest physical address
- * @readonly: devices may not write
- * @mr: the MemoryRegion at @gpa; nothing is done if it is not the memory of
- *      a CXL device
- *
- * The caller has made the mapping. It is removed when the memory leaves @gpa,
- * and made again when the memory returns there.
- */
-void vfio_cxl_viommu_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
-                         hwaddr gpa, bool readonly, MemoryRegion *mr);
-
-/**
- * vfio_cxl_viommu_unmap() - Mappings of a container or IOAS are going away
- * @bcontainer: the container or IOAS
- * @iova: where, in bytes
- * @size: how much, in bytes
- * @all: everything
- *
- * The caller unmaps the range then. Mappings of device memory of which it has
- * only a part are undone here, as a whole.
- */
-void vfio_cxl_viommu_unmap(VFIOContainer *bcontainer, hwaddr iova,
-                           uint64_t size, bool all);
 
 /**
  * vfio_cxl_blocks_migration() - Does a blocker of its own say why?

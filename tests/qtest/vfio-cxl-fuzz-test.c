@@ -247,7 +247,7 @@ static void check_flat_range(Fuzz *f, uint64_t start, uint64_t end,
                              const char *rest)
 {
     const char *offset = strstr(rest, " @");
-    bool memory = strstr(rest, "cxl-memory");
+    bool memory = strstr(rest, "CXL memory");
     uint64_t at_dpa = offset ? g_ascii_strtoull(offset + 2, NULL, 16) : 0;
 
     for (unsigned i = 0; i < f->blocks; i++) {

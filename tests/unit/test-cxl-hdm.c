@@ -102,8 +102,8 @@ static void assert_refused(Fixture *f, unsigned n)
 
 static void test_reset_state(Fixture *f, gconstpointer count)
 {
-    g_assert_cmpuint(cxl_hdm_length(&f->hdm), ==, 0x10 + 0x20 * 2);
-    for (unsigned i = 0; i < cxl_hdm_length(&f->hdm); i += 4) {
+    g_assert_cmpuint(cxl_hdm_length(f->hdm.count), ==, 0x10 + 0x20 * 2);
+    for (unsigned i = 0; i < cxl_hdm_length(f->hdm.count); i += 4) {
         g_assert_cmphex(rd(f, i), ==, 0);
     }
     g_assert_cmpuint(f->updates, ==, 0);
@@ -157,7 +157,7 @@ static void test_masks(Fixture *f, gconstpointer count)
 
 static void test_past_the_end(Fixture *f, gconstpointer count)
 {
-    for (unsigned i = cxl_hdm_length(&f->hdm); i < 0x200; i += 4) {
+    for (unsigned i = cxl_hdm_length(f->hdm.count); i < 0x200; i += 4) {
         wr(f, i, 0xffffffff);
         g_assert_cmphex(rd(f, i), ==, 0);
     }

@@ -18,6 +18,9 @@
 /* Bases, sizes and DPA skips of decoders are multiples of this */
 #define CXL_HDM_ALIGN (256 * MiB)
 
+/* From the registers of one decoder to those of the next, bytes */
+#define CXL_HDM_STRIDE (A_CXL_HDM_DECODER1_BASE_LO - A_CXL_HDM_DECODER0_BASE_LO)
+
 typedef struct CXLHDM CXLHDM;
 
 /**
@@ -91,12 +94,13 @@ void cxl_hdm_init(CXLHDM *hdm, unsigned count, uint32_t capability,
 void cxl_hdm_reset(CXLHDM *hdm);
 
 /**
- * cxl_hdm_length() - Length of the block's registers in bytes
- * @hdm: the block
+ * cxl_hdm_length() - Length of a block's registers in bytes
+ * @count: its decoders
  */
-static inline unsigned cxl_hdm_length(const CXLHDM *hdm)
+static inline unsigned cxl_hdm_length(unsigned count)
 {
-    return 0x10 + 0x20 * hdm->count;
+    return A_CXL_HDM_DECODER0_BASE_LO - CXL_HDM_REGISTERS_OFFSET +
+           count * CXL_HDM_STRIDE;
 }
 
 /**
