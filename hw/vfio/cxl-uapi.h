@@ -11,6 +11,7 @@
 #define HW_VFIO_CXL_UAPI_H
 
 #include "hw/vfio/vfio-device.h"
+#include "cxl-linux.h"
 
 /* How a kernel carries out a CXL reset (CXL r3.1 Section 9.7) for its user */
 typedef enum VFIOCXLReset {

@@ -5,7 +5,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "hw/cxl/cxl_window.h"
+#include "hw/cxl/cxl_auto_window.h"
 
 uint64_t cxl_auto_windows_size(void)
 {
