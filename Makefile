@@ -45,11 +45,12 @@ help:
 ##   make check-install   guests that boot from an installed prefix
 ##   make check-dist      quilt patches applied to Debian's package
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
-##   make check-series    is series/ complete; does each step compile and work
+##   make check-series    are series/ complete; does each step compile and work
 ##   make fuzz            10 million replies and a million operations of a
 ##                        guest; RUNS= replies only
 ##   make bench           measure what passthrough costs; QUICK=1 in a minute
-##   make series          write a mailable series to build/series; V=2 ...
+##   make series          write mailable series to build/series; S=NAME for one,
+##                        V=2 for its second version
 ##   make deps            install (or name) the Debian packages needed
 ##   make clean           remove what was built; downloads stay
 ##   make distclean       remove build/
@@ -135,7 +136,7 @@ dist: deps-test
 
 .PHONY: series
 series: deps-test
-	@V='$(V)' $(TOOL)series.py
+	@V='$(V)' $(TOOL)series.py $(S)
 
 .PHONY: clean distclean
 clean:

@@ -17,7 +17,7 @@ import mesontest
 import tap
 from common import Clock, Failure, QEMU, RESULTS, ROOT, environment, main, say
 
-UNIT = ['test-cxl*', 'test-vfio-sim*']
+UNIT = ['test-cxl*', 'test-vfio-info-cap', 'test-vfio-sim*']
 QTEST = ['qtest-*/vfio-cxl*']
 
 
@@ -137,7 +137,7 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'install': (check_install, 600),
     'libvirt': (check_libvirt, 600),
     'upstream': (tool('upstream.py'), 1200),
-    'series': (tool('series.py', 'check'), 1200),
+    'series': (tool('series.py', 'check'), 1500),
     'dist': (tool('dist.py', 'check'), 600),
 }
 

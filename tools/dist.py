@@ -35,17 +35,11 @@ def write() -> List[str]:
         if complaints:
             raise Failure('series/ is not complete:\n  '
                           + '\n  '.join(complaints))
-        series.start()
-        for commit in series.commits:
-            series.make(commit)
-        mails = series.mail(1)[1:]
-    shutil.rmtree(PATCHES, ignore_errors=True)
-    (PATCHES / FOLDER).mkdir(parents=True)
-    names = [f'{FOLDER}/{mail.name}' for mail in mails]
-    for mail, name in zip(mails, names):
+        series.make_all()
+        shutil.rmtree(PATCHES, ignore_errors=True)
         # git's own signature line would change with each git
-        text = re.sub(r'\n-- \n[\d.]+\n+\Z', '\n', mail.read_text())
-        (PATCHES / name).write_text(text, encoding='utf-8')
+        mails = series.format('pristine', PATCHES / FOLDER, '--no-signature')
+    names = [f'{FOLDER}/{mail.name}' for mail in mails]
     (PATCHES / 'series').write_text(''.join(f'{name}\n' for name in names),
                                     encoding='utf-8')
     tarball = PLACE / f'qemu-{pin.VERSION}-vfio-cxl-patches.tar.xz'

@@ -18,7 +18,7 @@ from common import ROOT, Failure, environment, jobs, run_logged, say
 
 EMULATORS = ['qemu-system-x86_64', 'qemu-system-aarch64']
 FIRMWARE = ['pc-bios/edk2-aarch64-code.fd', 'pc-bios/edk2-arm-vars.fd']
-OURS = ['tests/vfio-sim/*', 'tests/unit/test-cxl*', 'tests/unit/test-vfio-sim*',
+OURS = ['tests/vfio-sim/*', 'tests/unit/test-cxl*', 'tests/unit/test-vfio-*',
         'tests/qtest/vfio-cxl*']
 
 

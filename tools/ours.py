@@ -49,26 +49,69 @@ def hook_target(hook: str, upstream: Container[str]) -> Optional[str]:
 
 
 class Commit(NamedTuple):
-    """An entry of series/: one commit for upstream."""
-    name: str
+    """A commit for upstream: a file in one of the folders of series/."""
+    name: str               # FOLDER/FILE
     message: str
     patterns: List[str]     # its files; * is allowed
 
     def has(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, p) for p in self.patterns)
 
+    @property
+    def folder(self) -> str:
+        return self.name.partition('/')[0]
+
+    @property
+    def subject(self) -> str:
+        return self.message.partition('\n')[0]
+
+
+class Letter(NamedTuple):
+    """The cover letter of a folder of series/, which is mailed as a series."""
+    subject: str
+    body: str
+    based_on: List[str]     # folders
+
+
+def without_remarks(entry: Path) -> str:
+    return ''.join(line for line in entry.read_text(encoding='utf-8')
+                   .splitlines(True) if not line.startswith('#'))
+
+
+def folders(root: Path = ROOT) -> List[str]:
+    """The folders of series/, in their order."""
+    return sorted(entry.name for entry in (root / 'series').glob('[0-9]-*')
+                  if entry.is_dir())
+
+
+def is_mailed(folder: str) -> bool:
+    """Is it for upstream? N-local is built and tested, but stays here."""
+    return not folder.endswith('-local')
+
+
+def letter(folder: str, root: Path = ROOT) -> Letter:
+    entry = root / 'series' / folder / 'cover-letter'
+    if not entry.is_file():
+        raise Failure(f'series/{folder} has no cover-letter')
+    subject, _, rest = without_remarks(entry).strip().partition('\n')
+    lines = rest.strip().splitlines()
+    named = [line for line in lines if line.startswith('Based-on: ')]
+    return Letter(subject,
+                  '\n'.join(line for line in lines
+                            if line not in named).strip(),
+                  [line.partition(' ')[2].strip() for line in named])
+
 
 def commits(root: Path = ROOT) -> List[Commit]:
     result = []
-    for entry in sorted((root / 'series').glob('[0-9][0-9]-*')):
-        lines = entry.read_text(encoding='utf-8').splitlines(True)
-        text = ''.join(line for line in lines if not line.startswith('#'))
-        message, found, listed = text.rpartition('\nFiles:\n')
+    for entry in (entry for folder in folders(root) for entry in
+                  sorted((root / 'series' / folder).glob('[0-9][0-9]-*'))):
+        name = f'{entry.parent.name}/{entry.name}'
+        message, found, listed = without_remarks(entry).rpartition('\nFiles:\n')
         if not found:
-            raise Failure(f'series/{entry.name} has no line "Files:" with the '
+            raise Failure(f'series/{name} has no line "Files:" with the '
                           'commit\'s files below it')
-        result.append(Commit(entry.name, message.strip() + '\n',
-                             listed.split()))
+        result.append(Commit(name, message.strip() + '\n', listed.split()))
     return result
 
 

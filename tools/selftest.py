@@ -230,8 +230,9 @@ class TestRefresh(Fixture):
             self.tree.refresh(topic)
 
     def test_topic_hooks_in_order_of_commits(self) -> None:
-        self.write(self.root / 'series/01-b', 'b\n\nFiles:\nhw/pci.c.b.patch\n')
-        self.write(self.root / 'series/02-a', 'a\n\nFiles:\nhw/pci.c.a.patch\n')
+        for name in '0-x/02-b', '1-a/01-a':
+            self.write(self.root / 'series' / name,
+                       f'a\n\nFiles:\nhw/pci.c.{name[-1]}.patch\n')
         found = {'hw/pci.c': [f'hw/pci.c.{n}patch' for n in ('a.', 'b.', '')]}
         self.assertEqual(ours.topics(found, self.root),
                          [('hw/pci.c.b.patch', 'hw/pci.c'),
@@ -497,10 +498,14 @@ class TestFetch(Fixture):
 
 
 class TestSeries(Fixture):
-    def entry(self, name: str, *files: str) -> None:
+    def entry(self, name: str, *files: str, subject: str = '') -> None:
         self.write(self.root / 'series' / name,
-                   '# remark\nhw: do ' + name + '\n\nBecause.\n\nFiles:\n'
-                   + ''.join(file + '\n' for file in files))
+                   f'# remark\n{subject or "hw: do " + name}\n\nBecause.\n\n'
+                   'Files:\n' + ''.join(file + '\n' for file in files))
+
+    def letter(self, folder: str, words: str = '') -> None:
+        self.write(self.root / 'series' / folder / 'cover-letter',
+                   f'# x\nhw: all of {folder}\n\nIt is.\n' + words)
 
     def setUp(self) -> None:
         super().setUp()
@@ -508,55 +513,211 @@ class TestSeries(Fixture):
         self.tree.refresh('hw/pci.c.fix.patch')
         self.edit(10, 'ten\n')
         self.tree.refresh()
-        self.entry('01-fix', 'hw/pci.c.fix.patch')
-        self.entry('02-new', 'hw/new.c', 'hw/pci.c.patch')
-        self.write(self.root / 'series/cover-letter',
-                   '# x\nhw: all\n\nIt is.\n')
+        self.entry('0-fix/01-fix', 'hw/pci.c.fix.patch')
+        self.entry('1-new/01-new', 'hw/new.c', 'hw/pci.c.patch')
+        self.letter('0-fix')
+        self.letter('1-new', '\nBased-on: 0-fix\n')
 
     def series(self) -> series.Series:
         return series.Series(self.tree, self.root / 'build/series')
 
+    def complaint(self, words: str) -> None:
+        """There is this complaint and no other."""
+        said = self.series().complaints()
+        self.assertEqual(len(said), 1, said)
+        self.assertIn(words, said[0])
+
     def test_complete(self) -> None:
         self.assertEqual(self.series().complaints(), [])
+        self.assertEqual(self.series().limits(), [])
 
     def test_listed_twice(self) -> None:
-        self.entry('03-more', 'hw/*.c')
-        self.assertEqual(self.series().complaints(),
-                         ['hw/new.c is in 02-new and 03-more'])
+        self.entry('1-new/03-more', 'hw/*.c')
+        self.complaint('hw/new.c is in 1-new/01-new and 1-new/03-more')
 
     def test_not_listed(self) -> None:
         self.write(self.root / 'hw/other.c', 'ours\n')
-        self.assertEqual(self.series().complaints(),
-                         ['hw/other.c is in no commit'])
+        self.complaint('hw/other.c is in no commit')
 
     def test_listed_but_not_there_or_local(self) -> None:
-        self.entry('03-more', 'hw/gone.c', 'series/local')
+        self.entry('1-new/03-more', 'hw/gone.c', 'series/local')
         said = self.series().complaints()
         self.assertEqual(len(said), 2)
         self.assertIn('hw/gone.c, which does not exist', said[0])
         self.assertIn('series/local, which stays local', said[1])
 
-    def test_mails(self) -> None:
-        made = self.series()
-        made.start()
-        for commit in made.commits:
-            made.make(commit)
-        self.assertEqual(made.differences(), [])
-        cover, fix, new = made.mail(3)
-        self.assertTrue(fix.name.startswith('v3-0001-'), fix.name)
-        self.assertIn('[PATCH v3 0/2] hw: all', cover.read_text())
-        self.assertIn('+nine', fix.read_text())
-        self.assertNotIn('+ten', fix.read_text())
-        self.assertNotIn('Signed-off-by: ', new.read_text())
-        self.assertNotIn('remark', fix.read_text())
+    def test_forgotten(self) -> None:
+        """A commit that is in no folder, or whose name has no number."""
+        for name in '03-more', '1-new/more':
+            self.entry(name, 'hw/new.c')
+            self.complaint(f'series/{name} is neither')
+            (self.root / 'series' / name).unlink()
 
-    def test_commit_order_matters(self) -> None:
-        self.entry('01-fix', 'hw/pci.c.patch')
-        self.entry('02-new', 'hw/new.c', 'hw/pci.c.fix.patch')
+    def test_cover_letter(self) -> None:
+        path = self.root / 'series/1-new/cover-letter'
+        path.write_text('hw: all\n')
+        self.complaint('cover-letter says nothing')
+        path.unlink()
+        with self.assertRaisesRegex(Failure, 'series/1-new has no cover'):
+            self.series().complaints()
+
+    def test_based_on_what_is_not_earlier(self) -> None:
+        for name in '2-gone', '1-new':
+            self.letter('0-fix', f'Based-on: {name}\n')
+            self.complaint(f'series/0-fix is based on {name}, which is no')
+
+    def test_topic_after_the_plain_hook(self) -> None:
+        """In the tree the plain hook is the last: not here either."""
+        self.entry('0-fix/01-fix', 'hw/pci.c.patch')
+        self.entry('1-new/01-new', 'hw/new.c', 'hw/pci.c.fix.patch')
+        self.complaint('hw/pci.c.fix.patch comes after hw/pci.c.patch')
         made = self.series()
         made.start()
         with self.assertRaisesRegex(Failure, 'hw/pci.c.patch does not apply'):
             made.make(made.commits[0])
+
+    def test_mails(self) -> None:
+        made = self.series()
+        made.make_all()
+        self.assertEqual(made.differences(), [])
+        cover, fix = made.mail('0-fix', 3)
+        self.assertEqual(fix.parent, self.root / 'build/series/0-fix')
+        self.assertTrue(fix.name.startswith('v3-0001-'), fix.name)
+        self.assertIn('[PATCH v3 0/1] hw: all of 0-fix', cover.read_text())
+        self.assertIn('It is.', cover.read_text())
+        self.assertNotIn('Based-on', cover.read_text())
+        self.assertIn('+nine', fix.read_text())
+        self.assertNotIn('+ten', fix.read_text())
+        self.assertNotIn('remark', fix.read_text())
+        cover, new = made.mail('1-new')
+        self.assertIn('+ten', new.read_text())
+        self.assertNotIn('+nine', new.read_text())
+        self.assertIn('\nBased-on: 0-fix ("hw: all of 0-fix")\n',
+                      cover.read_text())
+        for mail in cover, fix, new:
+            self.assertNotIn('Signed-off-by: ', mail.read_text())
+
+    def test_mails_apply_to_what_they_are_based_on(self) -> None:
+        self.write(self.root / 'hw/other.c', 'ours\n')
+        self.entry('0-other/01-other', 'hw/other.c')
+        self.letter('0-other')
+        made = self.series()
+        self.assertEqual(made.complaints(), [])
+        self.assertEqual(made.bases('1-new'), ['0-fix'])
+        made.mail('1-new')
+        self.assertFalse((made.src / 'hw/other.c').exists())
+        self.assertTrue((made.src / 'hw/new.c').exists())
+        # All of them are known, also those that are not named
+        self.write(self.root / 'hw/last.c', 'ours\n')
+        self.entry('2-last/01-last', 'hw/last.c')
+        self.letter('2-last', 'Based-on: 1-new\n')
+        self.assertEqual(self.series().bases('2-last'), ['0-fix', '1-new'])
+        # Applying to our tree alone is not enough
+        self.letter('1-new')
+        made = self.series()
+        made.make_all()
+        with self.assertRaisesRegex(Failure, 'does not apply'):
+            made.mail('1-new')
+
+    def test_local(self) -> None:
+        """Made and compared, but never mailed."""
+        self.write(self.root / 'hw/home.c', 'ours\n')
+        self.entry('9-local/01-home', 'hw/home.c')
+        made = self.series()
+        self.assertEqual(made.complaints(), [])
+        self.assertEqual(made.mailed, ['0-fix', '1-new'])
+        made.make_all()
+        self.assertEqual(made.differences(), [])
+        self.assertTrue((made.src / 'hw/home.c').exists())
+        for folder in made.mailed:
+            self.assertNotIn('home.c', ''.join(
+                mail.read_text() for mail in made.mail(folder)))
+        (self.root / 'series/9-local').rename(self.root / 'series/0-local')
+        self.complaint('series/0-local is not mailed, so nothing can come')
+
+    def test_too_many_patches(self) -> None:
+        for number in range(2, 14):
+            self.assertEqual(self.series().limits(), [])
+            self.write(self.root / f'hw/{number}.c', 'ours\n')
+            self.entry(f'1-new/{number:02}-more', f'hw/{number}.c')
+        self.assertEqual(self.series().limits(),
+                         ['series/1-new has 13 patches, and may have 12'])
+
+    def test_long_subjects(self) -> None:
+        self.entry('0-fix/01-fix', 'hw/pci.c.fix.patch', subject='x' * 72)
+        self.assertEqual(self.series().limits(), [])
+        self.entry('0-fix/01-fix', 'hw/pci.c.fix.patch', subject='x' * 73)
+        self.write(self.root / 'series/1-new/cover-letter',
+                   'y' * 80 + '\n\nIt is.\n')
+        self.assertEqual([words.partition(':')[0]
+                          for words in self.series().limits()],
+                         ['series/0-fix/01-fix', 'series/1-new/cover-letter'])
+
+    def test_too_much_code(self) -> None:
+        code = 'int a;\n'
+        for name in 'tests/t.c', 'docs/d.c', 'hw/s.py', 'hw/r.rst':
+            self.write(self.root / name, code * 1000)
+            self.entry('1-new/02-' + name[-3:], name)
+        self.write(self.root / 'hw/a.c', code * 400)
+        self.write(self.root / 'hw/a.h', code * 300)
+        self.entry('1-new/03-code', 'hw/a.c', 'hw/a.h')
+        self.write(self.root / 'hw/b.S', code * 701)
+        self.entry('1-new/04-code', 'hw/b.S')
+        made = self.series()
+        made.start()
+        said = {commit.name: made.too_long(made.make(commit))
+                for commit in made.commits}
+        self.assertIn('701 lines of code', said.pop('1-new/04-code'))
+        self.assertEqual(set(said.values()), {''})
+
+    def test_a_hook_counts_what_it_adds(self) -> None:
+        made = self.series()
+        made.start()
+        self.assertEqual([made.code(made.make(commit))
+                          for commit in made.commits], [1, 2])
+
+    def test_checkpatch_is_never_excused(self) -> None:
+        said = ['WARNING: added, moved or deleted file(s), does MAINTAINERS '
+                'need updating?',
+                'WARNING: added, moved or deleted file(s) imported from Linux, '
+                'are you using scripts/update-linux-headers.sh?',
+                'ERROR: consider using qemu_strtoul']
+        made = self.series()
+        made.start()
+        mail = made.mail('1-new')[1]
+        self.write(made.src / 'scripts/checkpatch.pl', ''.join(
+            f'print "{line}\\n#{n}: FILE: tests/vfio-sim/a.c:1:\\n";\n'
+            for n, line in enumerate(said)) + 'exit 1;\n')
+        found = made.checkpatch(mail)
+        for line in said:
+            self.assertIn(line, found)
+        self.write(made.src / 'scripts/checkpatch.pl', 'die "broken";\n')
+        self.assertIn('broken', made.checkpatch(mail))
+        self.write(made.src / 'scripts/checkpatch.pl', 'exit 0;\n')
+        self.assertEqual(made.checkpatch(mail), '')
+
+    def test_check_tells_each(self) -> None:
+        """What is wrong is a failed case with the name of the commit."""
+        self.write(self.root / 'hw/big.c', 'int a;\n' * 701)
+        self.entry('1-new/02-big', 'hw/big.c')
+        cases: List[tap.Case] = []
+        made = self.series()
+        with mock.patch.object(series.Series, 'checkpatch', return_value=''):
+            commits = series.check_text(made, cases)
+        self.assertEqual(list(commits), ['0-fix/01-fix', '1-new/01-new',
+                                         '1-new/02-big'])
+        self.assertEqual([c.name for c in cases if c.result != 'ok'],
+                         ['series: 1-new/02-big can be reviewed'])
+        self.letter('1-new')
+        cases.clear()
+        with mock.patch.object(series.Series, 'checkpatch', return_value=''):
+            series.check_text(self.series(), cases)
+        self.assertEqual([c.name for c in cases if c.result != 'ok'],
+                         ['series: 1-new applies to what it is based on'])
+        (self.root / 'series/1-new/02-big').unlink()
+        cases.clear()
+        self.assertEqual(series.check_text(self.series(), cases), {})
+        self.assertEqual([c.result for c in cases], ['not ok'])
 
 
 class TestResults(Fixture):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make series, make check-series: our files as commits for upstream.
 
-series.py [-v N]         write build/series/*.patch
-series.py check          is it complete and clean; does each step compile, and
-                         pass the tests that it has
+series.py [-v N] [SERIES]   write build/series/SERIES/*.patch; all, or one
+series.py check             are they complete, small and clean; does each step
+                            compile, and pass the tests that it has
 """
 
 import argparse
@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, Dict, List
 
 import hooks
 import mesontest
@@ -29,11 +29,17 @@ PLACE = BUILD / 'series'
 # our unit tests. A step that has files of vfio-sim runs its tests, too, which
 # depend on nothing else. The step that adds our qtests runs those of one kernel,
 # with one backend; check-qtest runs the rest.
-TESTS = ['qtest-*/cxl-test', 'test-cxl*']
+TESTS = ['qtest-*/cxl-test', 'test-cxl*', 'test-vfio-info-cap']
 SIM_TESTS = 'test-vfio-sim*'
 TEST_TARGETS = ['tests/qtest/cxl-test']
 QTESTS = ['qtest-x86_64/vfio-cxl*']
 QTEST_PATH = '/x86_64/vfio-cxl/v5/iommufd'
+
+# What a reviewer can be asked to read: patches in a series, and lines of code
+# that a patch adds, tests and documents aside.
+MAX_PATCHES = 12
+MAX_CODE = 700
+MAX_SUBJECT = 72
 
 
 class Series:
@@ -46,7 +52,20 @@ class Series:
         root = self.root
         self.names = ours.files(root)
         self.hooks = ours.hooks(self.names, tree.modes(tree.base))
+        self.folders = ours.folders(root)
+        self.mailed = [name for name in self.folders if ours.is_mailed(name)]
         self.commits = ours.commits(root)
+
+    def of(self, folder: str) -> List[ours.Commit]:
+        return [c for c in self.commits if c.folder == folder]
+
+    def bases(self, folder: str) -> List[str]:
+        """The series that this one needs, directly or not, in their order."""
+        known = {folder}
+        for name in reversed(self.folders):
+            if name in known:
+                known.update(ours.letter(name, self.root).based_on)
+        return [name for name in self.folders if name in known - {folder}]
 
     # -- the lists
 
@@ -68,7 +87,62 @@ class Series:
                              for name in self.names):
                     found.append(f'series/{commit.name} lists {pattern}, '
                                  'which does not exist')
+        return found + self.stray() + self.wrong_order() + self.wrong_bases()
+
+    def stray(self) -> List[str]:
+        """Files that would be forgotten."""
+        known = {'local', *(f'{name}/cover-letter' for name in self.mailed),
+                 *(commit.name for commit in self.commits)}
+        top = self.root / 'series'
+        found = (path.relative_to(top).as_posix()
+                 for path in sorted(top.rglob('*')) if path.is_file())
+        return [f'series/{name} is neither a commit nor a cover letter'
+                for name in found if name not in known]
+
+    def wrong_order(self) -> List[str]:
+        """In the tree PATH.patch comes after PATH's topics: here, too."""
+        def position(hook: str) -> int:
+            return next((n for n, c in enumerate(self.commits) if c.has(hook)),
+                        len(self.commits))
+
+        return [f'{hook} comes after {target}.patch, which is always the last '
+                'hook of its file: give that one a topic'
+                for target, names in self.hooks.items()
+                if target + '.patch' in names for hook in names
+                if position(hook) > position(target + '.patch')]
+
+    def wrong_bases(self) -> List[str]:
+        found = []
+        for number, folder in enumerate(self.folders):
+            if not ours.is_mailed(folder):
+                if self.folders[number + 1:]:
+                    found.append(f'series/{folder} is not mailed, so nothing '
+                                 'can come after it')
+                continue
+            letter = ours.letter(folder, self.root)
+            if not letter.subject or not letter.body:
+                found.append(f'series/{folder}/cover-letter says nothing')
+            found += [f'series/{folder} is based on {name}, which is no '
+                      'earlier series' for name in letter.based_on
+                      if name not in self.folders[:number]]
         return found
+
+    def limits(self) -> List[str]:
+        """What is more than a reviewer can be asked to read."""
+        found = []
+        for folder in self.mailed:
+            count = len(self.of(folder))
+            if count > MAX_PATCHES:
+                found.append(f'series/{folder} has {count} patches, and may '
+                             f'have {MAX_PATCHES}')
+        subjects = {c.name: c.subject for c in self.commits}
+        subjects.update((f'{name}/cover-letter',
+                         ours.letter(name, self.root).subject)
+                        for name in self.mailed)
+        return found + [f'series/{name}: a subject of {len(subject)} '
+                        f'characters, more than {MAX_SUBJECT}'
+                        for name, subject in sorted(subjects.items())
+                        if len(subject) > MAX_SUBJECT]
 
     # -- the git repository
 
@@ -113,13 +187,15 @@ class Series:
         self.git('checkout', '-q', '--force', '--detach', 'pristine')
         self.git('clean', '-q', '-d', '-x', '--force')
 
-    def write(self, commit: ours.Commit) -> None:
-        """Put a commit's files into the work tree."""
+    def write(self, commit: ours.Commit) -> List[str]:
+        """Put a commit's files into the work tree; returns which."""
+        written = []
         for name in self.names:
             if commit.has(name) and not name.endswith('.patch'):
                 target = self.src / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(self.root / name, target)
+                written.append(name)
         for target, names in self.hooks.items():
             for hook in names:
                 if commit.has(hook):
@@ -127,12 +203,13 @@ class Series:
                     path.write_bytes(hooks.apply(
                         path.read_bytes(), (self.root / hook).read_text(
                             encoding='utf-8'), hook, target))
+                    written.append(target)
+        return written
 
     def make(self, commit: ours.Commit) -> str:
         """Make one commit; returns its id."""
-        self.write(commit)
         # Who sends it certifies its origin, and signs it off then
-        self.git('add', '--all', '--force')
+        self.git('add', '--force', '--', *self.write(commit))
         self.git('commit', '-q', '--allow-empty', '-F', '-',
                  stdin=commit.message)
         return self.git('rev-parse', 'HEAD')
@@ -151,26 +228,61 @@ class Series:
         return found + [name for name in changed.splitlines()
                         if name not in self.names]
 
-    def mail(self, version: int) -> List[Path]:
-        """Write the commits as mailable patches, with the cover letter."""
-        for old in self.place.glob('*.patch'):
-            old.unlink()
+    def make_all(self) -> None:
+        """Make all commits, one after the other."""
+        self.start()
+        for commit in self.commits:
+            self.make(commit)
+
+    def format(self, base: str, out: Path, *words: str) -> List[Path]:
+        """Write what was made after a commit as patches."""
+        shutil.rmtree(out, ignore_errors=True)
         # Without -M every reader sees whole files; without a base id, as no
         # reader has this repository.
-        self.git('format-patch', '-q', '--cover-letter', '--no-renames',
-                 '--no-base', *([f'-v{version}'] if version > 1 else []),
-                 '-o', str(self.place), 'pristine')
-        patches = sorted(self.place.glob('*.patch'))
-        cover = patches[0]
-        letter = (self.root / 'series/cover-letter').read_text(encoding='utf-8')
-        letter = ''.join(line for line in letter.splitlines(True)
-                         if not line.startswith('#'))
-        subject, _, blurb = letter.strip().partition('\n')
+        self.git('format-patch', '-q', '--no-renames', '--no-base', *words,
+                 '-o', str(out), f'{base}..HEAD')
+        return sorted(out.glob('*.patch'))
+
+    def mail(self, folder: str, version: int = 1) -> List[Path]:
+        """Write a series as mail: the cover letter, and its patches.
+
+        They are made from the release and the series that it is based on, so
+        that they apply to nothing else than what the cover letter says.
+        """
+        self.start()
+        for base in self.bases(folder):
+            for commit in self.of(base):
+                self.make(commit)
+        base = self.git('rev-parse', 'HEAD')
+        for commit in self.of(folder):
+            self.make(commit)
+        patches = self.format(base, self.place / folder, '--cover-letter',
+                              *([f'-v{version}'] if version > 1 else []))
+        cover, letter = patches[0], ours.letter(folder, self.root)
+        blurb = letter.body
+        if letter.based_on:
+            blurb += '\n\n' + '\n'.join(
+                f'Based-on: {name} ("{ours.letter(name, self.root).subject}")'
+                for name in letter.based_on)
         text = cover.read_text(encoding='utf-8')
-        text = text.replace('*** SUBJECT HERE ***', subject)
-        text = text.replace('*** BLURB HERE ***', blurb.strip())
+        text = text.replace('*** SUBJECT HERE ***', letter.subject)
+        text = text.replace('*** BLURB HERE ***', blurb)
         cover.write_text(text, encoding='utf-8')
         return patches
+
+    def code(self, commit: str) -> int:
+        """Lines of code that a commit adds, tests and documents aside."""
+        counts = self.git('diff', '--numstat', '--no-renames', commit + '^',
+                          commit).splitlines()
+        return sum(int(added) for added, _, name in
+                   (line.split('\t') for line in counts)
+                   if name.endswith(('.c', '.h', '.S'))
+                   and not name.startswith(('tests/', 'docs/')))
+
+    def too_long(self, commit: str) -> str:
+        added = self.code(commit)
+        return f'{added} lines of code, more than {MAX_CODE}' \
+            if added > MAX_CODE else ''
 
     def checkpatch(self, mail: Path) -> str:
         """'' when upstream's checker is content, else its words."""
@@ -183,19 +295,7 @@ class Series:
                            result.stdout, re.MULTILINE)
         if result.returncode and not found:
             return result.stdout
-        return '\n'.join(f'{place} {words}' for words, place in found
-                         if not expected(words, place))
-
-
-def expected(words: str, place: str) -> bool:
-    """What checkpatch cannot know about this series."""
-    return (
-        # One commit changes MAINTAINERS for all of them.
-        'added, moved or deleted file(s)' in words
-        # No released kernel has this interface yet.
-        or 'are you using scripts/update-linux-headers.sh' in words
-        # vfio-sim is preloaded into QEMU and cannot use QEMU's utilities.
-        or 'qemu_strto' in words and 'tests/vfio-sim/' in place)
+        return '\n'.join(f'{place} {words}' for words, place in found)
 
 
 def case(cases: List[tap.Case], name: str, test: Callable[[], str]) -> bool:
@@ -230,30 +330,49 @@ def failures(obj: Path, logs: Path, names: List[str]) -> str:
                      for c in cases if c.result == 'not ok')
 
 
-def check(series: Series) -> List[tap.Case]:
-    cases: List[tap.Case] = []
-    obj = series.place / 'obj'
-    case(cases, 'series: each file is in exactly one commit',
-         lambda: '\n'.join(series.complaints()))
+def check_text(series: Series, cases: List[tap.Case]) -> Dict[str, str]:
+    """All that needs no compiler; returns the commits, {} if they failed."""
+    if not case(cases, 'series: each file is in exactly one commit',
+                lambda: '\n'.join(series.complaints())):
+        return {}
+    case(cases, 'series: no more patches and words than can be read',
+         lambda: '\n'.join(series.limits()))
     series.start()
-    made = []
+    made: Dict[str, str] = {}
 
     def applies(commit: ours.Commit) -> str:
-        made.append(series.make(commit))
+        made[commit.name] = series.make(commit)
         return ''
 
     for commit in series.commits:
         if not case(cases, f'series: {commit.name} applies',
                     lambda: applies(commit)):
-            return cases
+            return {}
     case(cases, 'series: all commits together make our tree',
          lambda: ', '.join(series.differences()))
-    for commit, mail in zip(series.commits, series.mail(1)[1:]):
-        case(cases, f'series: {commit.name} passes checkpatch',
-             lambda: series.checkpatch(mail))
-    for commit, ident in zip(series.commits, made):
+    for folder in series.mailed:
+        mails: List[Path] = []
+
+        def alone() -> str:
+            mails.extend(series.mail(folder))
+            return ''
+
+        case(cases, f'series: {folder} applies to what it is based on', alone)
+        for commit, mail in zip(series.of(folder), mails[1:]):
+            case(cases, f'series: {commit.name} passes checkpatch',
+                 lambda: series.checkpatch(mail))
+            case(cases, f'series: {commit.name} can be reviewed',
+                 lambda: series.too_long(made[commit.name]))
+    return made
+
+
+def check(series: Series) -> List[tap.Case]:
+    cases: List[tap.Case] = []
+    obj = series.place / 'obj'
+    made = check_text(series, cases)
+    for commit in series.commits if made else []:
         def compiles() -> str:
-            series.git('checkout', '-q', '--force', ident)
+            series.git('checkout', '-q', '--force', made[commit.name])
             return '\n'.join(
                 ninja.build(series.src, obj, ninja.EMULATORS + ninja.OURS
                             + TEST_TARGETS))
@@ -268,7 +387,7 @@ def check(series: Series) -> List[tap.Case]:
 
 def run() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('action', nargs='?', choices=['check'])
+    parser.add_argument('action', nargs='?', metavar='check|SERIES')
     parser.add_argument('-v', type=int, default=int(os.environ.get('V') or 1))
     options = parser.parse_args()
     with lock(PLACE):
@@ -279,18 +398,19 @@ def run() -> int:
             results.unlink(missing_ok=True)
             tap.append(results, cases)
             return int(any(c.result != 'ok' for c in cases))
+        wanted = [options.action] if options.action else series.mailed
+        if not set(wanted) <= set(series.mailed):
+            raise Failure(f'no such series: {options.action}. There are '
+                          + ', '.join(series.mailed))
         complaints = series.complaints()
         if complaints:
             raise Failure('series/ is not complete:\n  '
                           + '\n  '.join(complaints))
-        series.start()
-        for commit in series.commits:
-            series.make(commit)
-        patches = series.mail(options.v)
-    for mail in patches:
-        print(mail)
-    say(f'{len(patches) - 1} patches and a cover letter. git send-email can '
-        'mail them')
+        for folder in wanted:
+            patches = series.mail(folder, options.v)
+            say(f'{len(patches) - 1} patches and a cover letter: '
+                f'{PLACE / folder}')
+    say('git send-email can mail them, once signed off')
     return 0
 
 

@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "hw/acpi/aml-build.h"
 #include "hw/acpi/cxl-bridge.h"
-#include "hw/cxl/cxl_window.h"
+#include "hw/cxl/cxl_auto_window.h"
 
 /*
  * PCI Firmware Specification 3.3 Section 4.6.5, _DSM for Ignoring PCI Boot

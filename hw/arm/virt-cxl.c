@@ -10,7 +10,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "hw/arm/virt-cxl.h"
-#include "hw/cxl/cxl_window.h"
+#include "hw/cxl/cxl_auto_window.h"
 #include "hw/mem/memory-device.h"
 
 static bool virt_cxl_overlap(const MemMapEntry *a, const MemMapEntry *b)

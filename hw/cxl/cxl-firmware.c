@@ -17,6 +17,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "hw/cxl/cxl.h"
+#include "hw/cxl/cxl_firmware.h"
 #include "hw/cxl/cxl_host.h"
 #include "hw/cxl/cxl_route.h"
 #include "hw/cxl/cxl_window.h"

@@ -10,6 +10,7 @@
 #include "hw/cxl/cxl.h"
 #include "hw/cxl/cxl_host.h"
 #include "hw/cxl/cxl_route.h"
+#include "hw/cxl/cxl_window.h"
 #include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pcie_port.h"
@@ -55,83 +56,6 @@ static GSList *cxl_route_find_windows(CXLRoutes *routes)
         routes->windows = cxl_fmws_get_all_sorted();
     }
     return routes->windows;
-}
-
-PCIDevice *cxl_endpoint_pci_device(CXLEndpoint *ep)
-{
-    return CXL_ENDPOINT_GET_CLASS(ep)->pci_device(ep);
-}
-
-CXLEndpointInfo cxl_endpoint_info(CXLEndpoint *ep)
-{
-    CXLEndpointInfo info = { };
-
-    CXL_ENDPOINT_GET_CLASS(ep)->get_info(ep, &info);
-    return info;
-}
-
-static bool cxl_route_is_a(PCIDevice *pdev, const char *type)
-{
-    return pdev && object_dynamic_cast(OBJECT(pdev), type);
-}
-
-PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev)
-{
-    PCIBus *bus = pci_get_bus(pdev);
-    PCIDevice *port = pci_bridge_get_device(bus);
-
-    /* Switches alternate downstream and upstream ports */
-    while (!pci_bus_is_root(bus) && cxl_route_is_a(port, TYPE_CXL_DSP)) {
-        port = pci_bridge_get_device(pci_get_bus(port));
-        if (!cxl_route_is_a(port, TYPE_CXL_USP)) {
-            return NULL;
-        }
-        bus = pci_get_bus(port);
-        port = pci_bridge_get_device(bus);
-    }
-    if (pci_bus_is_root(bus) || !cxl_route_is_a(port, "cxl-rp")) {
-        return NULL;
-    }
-    bus = pci_get_bus(port);
-    if (!pci_bus_is_root(bus) || !pci_bus_is_cxl(bus)) {
-        return NULL;
-    }
-    return PXB_CXL_DEV(bus->parent_dev);
-}
-
-static PCIBus *cxl_route_host_bridge_bus(PXBCXLDev *hb)
-{
-    return PCI_HOST_BRIDGE(hb->cxl_host_bridge)->bus;
-}
-
-static bool cxl_route_host_bridge_is_pass_through(PXBCXLDev *hb)
-{
-    return !hb->hdm_for_passthrough &&
-           pcie_count_ds_ports(cxl_route_host_bridge_bus(hb)) == 1;
-}
-
-bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
-                               CXLRouteDecoderFunc *func, void *opaque)
-{
-    PCIDevice *port = pci_bridge_get_device(pci_get_bus(pdev));
-    CXLComponentState *cstate;
-
-    for (; !pci_bus_is_root(pci_get_bus(port));
-         port = pci_bridge_get_device(pci_get_bus(port))) {
-        PCIDevice *above = pci_bridge_get_device(pci_get_bus(port));
-
-        if (cxl_route_is_a(above, TYPE_CXL_USP)) {
-            cstate = cxl_usp_to_cstate(CXL_USP(above));
-            if (!func(cstate->crb.cache_mem_registers, port, opaque)) {
-                return false;
-            }
-        }
-    }
-    if (cxl_route_host_bridge_is_pass_through(hb)) {
-        return true;
-    }
-    cstate = cxl_get_hb_cstate(PCI_HOST_BRIDGE(hb->cxl_host_bridge));
-    return func(cstate->crb.cache_mem_registers, port, opaque);
 }
 
 /* Addresses from @at on that all go the same way; last @port looked at */
@@ -185,20 +109,6 @@ static bool cxl_route_decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
         }
     }
     return false;
-}
-
-bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb)
-{
-    /* A window that did not fit was left at address 0 */
-    if (fw->num_targets != 1 || fw->base == 0) {
-        return false;
-    }
-    if (fw->target_hbs[0]) {
-        return fw->target_hbs[0] == hb;
-    }
-    /* Before the machine has linked the targets only their names are known */
-    return object_resolve_path_type(fw->targets[0], TYPE_PXB_CXL_DEV, NULL) ==
-           OBJECT(hb);
 }
 
 static CXLFixedWindow *cxl_route_find_window(CXLRoutes *routes, PXBCXLDev *hb,
@@ -336,6 +246,7 @@ static CXLRouteState cxl_route_find_state(CXLRoutes *routes, CXLEndpoint *ep,
 {
     CXLEndpointClass *epc = CXL_ENDPOINT_GET_CLASS(ep);
     PCIDevice *pdev = epc->pci_device(ep);
+    PCIDevice *first;
     PXBCXLDev *hb;
     bool active;
 
@@ -355,7 +266,8 @@ static CXLRouteState cxl_route_find_state(CXLRoutes *routes, CXLEndpoint *ep,
         return CXL_ROUTE_NO_MEMORY;
     }
     /* CXL.mem of this port goes to the emulated device at function 0 */
-    if (cxl_route_is_a(pci_get_bus(pdev)->devices[0], TYPE_CXL_TYPE3)) {
+    first = pci_get_bus(pdev)->devices[0];
+    if (first && object_dynamic_cast(OBJECT(first), TYPE_CXL_TYPE3)) {
         status->port = pci_bridge_get_device(pci_get_bus(pdev));
         return CXL_ROUTE_NOT_DECODED;
     }
@@ -480,53 +392,6 @@ void cxl_route_update(CXLEndpoint *ep)
     cxl_route_update_all();
 }
 
-/* Depth of @pdev below its root bus; 0 directly on it */
-static unsigned cxl_route_depth(PCIDevice *pdev)
-{
-    unsigned n = 0;
-
-    while (!pci_bus_is_root(pci_get_bus(pdev))) {
-        pdev = pci_bridge_get_device(pci_get_bus(pdev));
-        n++;
-    }
-    return n;
-}
-
-static PCIDevice *cxl_route_ancestor(PCIDevice *pdev, unsigned levels)
-{
-    while (levels--) {
-        pdev = pci_bridge_get_device(pci_get_bus(pdev));
-    }
-    return pdev;
-}
-
-/* Port numbers are chosen by the user, slots may follow the command line */
-static int cxl_route_compare_step(PCIDevice *a, PCIDevice *b)
-{
-    int diff = 0;
-
-    if (cxl_route_is_a(a, TYPE_PCIE_PORT) &&
-        cxl_route_is_a(b, TYPE_PCIE_PORT)) {
-        diff = PCIE_PORT(a)->port - PCIE_PORT(b)->port;
-    }
-    return diff ?: a->devfn - b->devfn;
-}
-
-static gint cxl_route_compare_endpoints(gconstpointer a, gconstpointer b)
-{
-    PCIDevice *pa = cxl_endpoint_pci_device((CXLEndpoint *)a);
-    PCIDevice *pb = cxl_endpoint_pci_device((CXLEndpoint *)b);
-    unsigned da = cxl_route_depth(pa), db = cxl_route_depth(pb);
-    int diff = pci_bus_num(pci_get_bus(cxl_route_ancestor(pa, da))) -
-               pci_bus_num(pci_get_bus(cxl_route_ancestor(pb, db)));
-
-    for (unsigned i = 0; !diff && i <= MIN(da, db); i++) {
-        diff = cxl_route_compare_step(cxl_route_ancestor(pa, da - i),
-                                      cxl_route_ancestor(pb, db - i));
-    }
-    return diff ? diff : (int)da - (int)db;
-}
-
 GSList *cxl_endpoints(void)
 {
     CXLRoutes *routes = cxl_route_find_all();
@@ -545,7 +410,7 @@ void cxl_route_add(CXLEndpoint *ep)
         object_unref(routes);
     }
     routes->endpoints = g_slist_insert_sorted(routes->endpoints, ep,
-                                              cxl_route_compare_endpoints);
+                                              cxl_endpoint_compare);
 }
 
 void cxl_route_remove(CXLEndpoint *ep)
@@ -574,10 +439,6 @@ static void cxl_routes_finalize(Object *obj)
 
 static const TypeInfo cxl_route_types[] = {
     {
-        .name = TYPE_CXL_ENDPOINT,
-        .parent = TYPE_INTERFACE,
-        .class_size = sizeof(CXLEndpointClass),
-    }, {
         .name = TYPE_CXL_ROUTES,
         .parent = TYPE_OBJECT,
         .instance_size = sizeof(CXLRoutes),

@@ -9,7 +9,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "cpu.h"
-#include "hw/cxl/cxl_window.h"
+#include "hw/cxl/cxl_auto_window.h"
 #include "hw/i386/pc-cxl.h"
 #include "hw/nvram/fw_cfg.h"
 #include "hw/pci/pci_host.h"

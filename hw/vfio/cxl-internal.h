@@ -6,6 +6,7 @@
 #ifndef HW_VFIO_CXL_INTERNAL_H
 #define HW_VFIO_CXL_INTERNAL_H
 
+#include "hw/cxl/cxl_firmware.h"
 #include "hw/cxl/cxl_hdm.h"
 #include "hw/cxl/cxl_route.h"
 #include "pci.h"

@@ -5,9 +5,8 @@
  */
 
 #include "qemu/osdep.h"
-#include <linux/vfio.h>
-
 #include "qapi/error.h"
+#include "cxl-linux.h"
 #include "pci.h"
 
 void vfio_cxl_class_init(ObjectClass *klass)

@@ -11,6 +11,7 @@
 #define HW_VFIO_CXL_UAPI_H
 
 #include "hw/vfio/vfio-device.h"
+#include "cxl-linux.h"
 
 #include "cxl-dvsec.h"
 

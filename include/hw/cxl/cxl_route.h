@@ -12,97 +12,8 @@
 #define CXL_ROUTE_H
 
 #include "hw/cxl/cxl.h"
+#include "hw/cxl/cxl_endpoint.h"
 #include "hw/cxl/cxl_hdm.h"
-
-#define TYPE_CXL_ENDPOINT "cxl-endpoint"
-typedef struct CXLEndpoint CXLEndpoint;
-typedef struct CXLEndpointClass CXLEndpointClass;
-DECLARE_CLASS_CHECKERS(CXLEndpointClass, CXL_ENDPOINT, TYPE_CXL_ENDPOINT)
-#define CXL_ENDPOINT(obj) INTERFACE_CHECK(CXLEndpoint, (obj), TYPE_CXL_ENDPOINT)
-
-/**
- * struct CXLEndpointInfo - what does not change about an endpoint
- * @memory_size: bytes of memory that it has
- * @host_only: the memory is host-only coherent (HDM-H), not device coherent
- * @firmware_commits: the platform's firmware is to commit decoder 0, not the
- *                    operating system
- * @firmware_locks: and to lock it
- */
-typedef struct CXLEndpointInfo {
-    uint64_t memory_size;
-    bool host_only;
-    bool firmware_commits;
-    bool firmware_locks;
-} CXLEndpointInfo;
-
-/**
- * struct CXLEndpointClass - a device whose memory is mapped directly
- * @pci_device: its PCI function
- * @get_info: fill in what does not change
- * @get_decoder: what decoder @n maps; false if it is not committed or there
- *               is no such decoder. @active: HDM Decoder Enable is set, too
- * @memory: the device's memory, DPA 0 first; NULL while it may not be touched
- * @firmware_commit: commit all memory to decoder 0 at @base, and enable it
- */
-struct CXLEndpointClass {
-    InterfaceClass parent_class;
-
-    PCIDevice *(*pci_device)(CXLEndpoint *ep);
-    void (*get_info)(CXLEndpoint *ep, CXLEndpointInfo *info);
-    bool (*get_decoder)(CXLEndpoint *ep, unsigned n, CXLHDMRange *range,
-                        bool *active);
-    MemoryRegion *(*memory)(CXLEndpoint *ep);
-    bool (*firmware_commit)(CXLEndpoint *ep, uint64_t base, Error **errp);
-};
-
-/**
- * cxl_endpoint_pci_device() - The PCI function of an endpoint
- * @ep: the endpoint
- */
-PCIDevice *cxl_endpoint_pci_device(CXLEndpoint *ep);
-
-/**
- * cxl_endpoint_info() - What does not change about an endpoint
- * @ep: the endpoint
- */
-CXLEndpointInfo cxl_endpoint_info(CXLEndpoint *ep);
-
-/**
- * cxl_route_host_bridge() - The pxb-cxl above a PCI device
- * @pdev: the device
- *
- * Returns: NULL unless all ports between the two are CXL ports, of which each
- * upstream port has a root port or a downstream port above it
- */
-PXBCXLDev *cxl_route_host_bridge(PCIDevice *pdev);
-
-typedef bool CXLRouteDecoderFunc(uint32_t *cache_mem, PCIDevice *port,
-                                 void *opaque);
-
-/**
- * cxl_route_foreach_decoder() - Visit the HDM decoders above a device
- * @pdev: the device
- * @hb: its host bridge
- * @func: called with the CXL.cache/mem registers of each switch and of the
- *        host bridge, and the port there that leads to the device
- * @opaque: passed to @func
- *
- * A host bridge with one root port decodes nothing (CXL r3.1 Section
- * 8.2.4.20) and is not visited, unless it was told to.
- *
- * Returns: false as soon as @func does
- */
-bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
-                               CXLRouteDecoderFunc *func, void *opaque);
-
-/**
- * cxl_window_serves() - Can a device below @hb be mapped in window @fw?
- * @fw: the window
- * @hb: the host bridge
- *
- * Returns: true if @fw was given a place and @hb is its only target
- */
-bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb);
 
 /**
  * cxl_route_check() - Do the fixed windows allow @range for an endpoint?
@@ -185,48 +96,5 @@ void cxl_route_update(CXLEndpoint *ep);
  * with g_slist_free().
  */
 GSList *cxl_endpoints(void);
-
-/**
- * cxl_firmware_init() - Make sure that there is virtual firmware
- *
- * It stands in for what platform firmware does: after each system reset it
- * gives the endpoints that want it a place in a window and commits them.
- */
-void cxl_firmware_init(void);
-
-/**
- * cxl_firmware_exit() - Remove virtual firmware after the last endpoint
- */
-void cxl_firmware_exit(void);
-
-/**
- * cxl_firmware_check() - Check that all endpoints can be placed
- * @errp: an endpoint that cannot, and which option would help
- *
- * Ports that can be told apart, enough room in windows, and enough decoders
- * in the ports. Always true in a machine without endpoints.
- */
-bool cxl_firmware_check(Error **errp);
-
-/**
- * cxl_firmware_check_endpoint() - Will @ep find a place with all others?
- * @ep: an endpoint that is being plugged into a running machine
- * @errp: why not, and which option would help
- *
- * At the next system reset, that is: now it may have to wait until the
- * guest's software makes room.
- */
-bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp);
-
-/**
- * cxl_firmware_plug() - Commit an endpoint that has been plugged
- * @ep: the endpoint, as its reset left it
- *
- * If firmware is to commit it, nothing between window and endpoint has a
- * decoder, and a window has room. Otherwise the endpoint stays uncommitted
- * for the guest's software: outside a system reset the decoders of host
- * bridges and switches are the guest's. Does nothing during a system reset.
- */
-void cxl_firmware_plug(CXLEndpoint *ep);
 
 #endif /* CXL_ROUTE_H */
