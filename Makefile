@@ -10,7 +10,8 @@ GUEST = ACCEL=$(or $(ACCEL),tcg) QEMU_BUILD=$(CURDIR)/build/qemu/obj \
 
 NESTED = $(subst tests/guest,tests/nested,$(GUEST))
 
-export PYTHON QEMU_SRC QEMU_SRC_SHA256 QEMU_DIST QEMU_CONFIGURE DEBIAN_MIRROR JOBS
+export PYTHON QEMU_SRC QEMU_SRC_SHA256 QEMU_DIST QEMU_CONFIGURE DEBIAN_MIRROR \
+       JOBS VFIO_SIM
 
 .PHONY: help
 help:
@@ -57,7 +58,7 @@ help:
 ##
 ## Settings: QEMU_SRC=DIRECTORY or TARBALL, QEMU_SRC_SHA256=, QEMU_DIST=directory
 ## of downloads, JOBS=, PYTHON=, CC=, QEMU_CONFIGURE=more options for configure,
-## DEBIAN_MIRROR=
+## DEBIAN_MIRROR=, VFIO_SIM=launcher of another vfio-sim than build/vfio-sim's
 
 .PHONY: deps deps-build deps-test deps-guest deps-libvirt deps-docs
 deps:
@@ -140,6 +141,7 @@ series: deps-test
 
 .PHONY: clean distclean
 clean:
-	rm -rf build/qemu/obj build/qemu/asan build/pristine/obj build/series build/results
+	rm -rf build/qemu/obj build/qemu/asan build/vfio-sim build/pristine/obj \
+	       build/series build/results
 distclean:
 	rm -rf build

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make check-asan: our tests under AddressSanitizer, LeakSanitizer and UBSan.
 
-asan.py          builds QEMU for one machine and vfio-sim with them, and runs
-                 part of the tests: two kernels, each with one of the backends
+asan.py          builds QEMU for one machine with them, and runs part of the
+                 tests: two kernels, each with one of the backends
 asan.py TAP      the same, and writes its results there
 
-The test programs are those of the ordinary build.
+The test programs and vfio-sim are those of the ordinary build.
 """
 
 import os
@@ -26,8 +26,7 @@ from common import (Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
 OBJ = QEMU / 'asan'
 LEAKS = ROOT / 'tools/asan.supp'
 UNDEFINED = ROOT / 'tools/ubsan.supp'
-TARGETS = ['qemu-system-x86_64', 'tests/vfio-sim/libvfio-sim.so',
-           'tests/vfio-sim/libvhost-log.so', 'tests/vfio-sim/vfio-sim']
+TARGETS = ['qemu-system-x86_64', 'tests/qtest/libvfio-cxl-vhost-log.so']
 TESTS = ['qtest-x86_64/vfio-cxl*']
 MODES = ['v2-reset/legacy', 'v6/iommufd']
 OTHERS = ['acpi', 'windows']

@@ -4,6 +4,7 @@
 import sys
 
 import ninja
+import sim
 import tree
 from common import Clock, QEMU, lock, main, say
 
@@ -15,6 +16,7 @@ def build(extra: tuple = ()) -> None:
         ninja.build(assembled.src, QEMU / 'obj',
                     ninja.EMULATORS + ninja.OURS + list(extra))
     say(f'built: {QEMU / "obj"} ({clock})')
+    sim.build()
 
 
 def run() -> int:

@@ -14,10 +14,12 @@ from typing import Callable, Dict, List, Sequence, Tuple
 
 import build
 import mesontest
+import sim
 import tap
 from common import Clock, Failure, QEMU, RESULTS, ROOT, environment, main, say
 
-UNIT = ['test-cxl*', 'test-vfio-info-cap', 'test-vfio-sim*']
+UNIT = ['test-cxl*', 'test-vfio-info-cap']
+SIM_UNIT = ['test-vfio-sim*']
 QTEST = ['qtest-*/vfio-cxl*']
 
 
@@ -65,6 +67,8 @@ def check_unit(results: Path) -> None:
     check_tools(results)
     build.build()
     run_meson_tests(UNIT, results)
+    mesontest.run(sim.OBJ, SIM_UNIT, RESULTS / 'vfio-sim',
+                  keep=lambda cases: tap.append(results, cases))
 
 
 def check_qtest(results: Path) -> None:

@@ -17,6 +17,9 @@ HOST = BUILD / 'host'
 PRISTINE = BUILD / 'pristine'
 QEMU = BUILD / 'qemu'
 RESULTS = BUILD / 'results'
+# The launcher that tests use; the one setting for it
+SIM = Path(os.environ.get('VFIO_SIM')
+           or BUILD / 'vfio-sim/vfio-sim').absolute()
 
 
 class Failure(Exception):
@@ -50,6 +53,7 @@ def environment() -> dict:
     # Otherwise the first compilation takes a quarter longer
     env.setdefault('CCACHE_DEPEND', '1')
     env.setdefault('QEMU_CC', env.get('CC', 'gcc'))     # for tools/cc-sanitize
+    env['VFIO_SIM'] = str(SIM)
     extra = HOST / 'usr/lib/python3/dist-packages'
     if extra.is_dir():
         env['PYTHONPATH'] = os.pathsep.join(

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple
 
 import machines
+import sim
 import tap
-from common import Failure, environment, jobs, say
+from common import Failure, SIM, environment, jobs, say
 
 HOST = '0000:c{}:00.0'
 CXL = HOST.format(1)            # the device that is a CXL one, if any is
@@ -168,18 +169,18 @@ def stages(machine: machines.Machine, setup: Setup, where: Path) -> Stages:
     return found
 
 
-def look(obj: Path, tools: Path, setup: Setup, ours: bool) -> Stages:
+def look(obj: Path, setup: Setup, ours: bool) -> Stages:
     """All stages of a machine of one build."""
     with tempfile.TemporaryDirectory() as holder:
         where = Path(holder)
         (where / 'firmware').write_bytes(bytes(4096))
-        subprocess.run([str(tools / 'vfio-sim'), f'--kernel={setup.kernel}',
+        subprocess.run([str(SIM), f'--kernel={setup.kernel}',
                         f'--devices={setup.devices}', '--prepare',
                         str(where / 'sim')], env=environment(), check=True,
                        stdin=subprocess.DEVNULL, timeout=machines.LIMIT)
         options = setup.options(ours).format(firmware=where / 'firmware')
         machine = machines.start(obj, setup.arch, options, where, {
-            'LD_PRELOAD': str(tools / 'libvfio-sim.so'),
+            'LD_PRELOAD': sim.library(),
             'VFIO_SIM_DIR': str(where / 'sim')})
         try:
             return stages(machine, setup, where)
@@ -233,10 +234,9 @@ def differences(before: Stages, after: Stages) -> str:
 
 
 def compare_one(pristine: Path, ours: Path, setup: Setup) -> tap.Case:
-    tools = ours / 'tests/vfio-sim'
     try:
-        before = look(pristine, tools, setup, False)
-        after = look(ours, tools, setup, True)
+        before = look(pristine, setup, False)
+        after = look(ours, setup, True)
         remark = (lacking(before, setup) or
                   differences(compared(before, setup), compared(after, setup)))
         if not remark and not has_memory(after, setup):

@@ -14,11 +14,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import List
 
 import build
 import docs
+import sim
 import tap
 from common import (BUILD, Clock, Failure, QEMU, RESULTS, ROOT, main, remove,
                     say)
@@ -30,11 +32,10 @@ DATA = [r'bios(-256k|-microvm)?\.bin', r'(efi|pxe)-[\w-]+\.rom', r'qboot\.rom',
         r'(kvmvapic|linuxboot|linuxboot_dma|multiboot|multiboot_dma|pvh)\.bin',
         r'vgabios[\w-]*\.bin', r'trace-events-all']
 EDK2 = ['edk2-aarch64-code.fd', 'edk2-arm-vars.fd']
-MAN = ['qemu.1', 'qemu-block-drivers.7', 'qemu-cpu-models.7', 'qemu-qmp-ref.7',
-       'vfio-sim.1']
+MAN = ['qemu.1', 'qemu-block-drivers.7', 'qemu-cpu-models.7', 'qemu-qmp-ref.7']
 PAGES = ['docs/system/devices/cxl-vfio.rst',
          'docs/system/devices/cxl-vfio-messages.rst.inc',
-         'docs/tools/vfio-sim.rst',
+         'tests/vfio-sim/docs/vfio-sim.rst',
          'docs/devel/vfio-cxl.rst', 'docs/devel/vfio-cxl-release.rst']
 
 
@@ -59,9 +60,12 @@ class Installer:
     def programs(self) -> None:
         for name in EMULATORS:
             self.put(OBJ / name, f'bin/{name}', 0o755)
-        self.put(OBJ / 'tests/vfio-sim/vfio-sim', 'bin/vfio-sim', 0o755)
-        self.put(OBJ / 'tests/vfio-sim/libvfio-sim.so', 'lib/libvfio-sim.so',
-                 0o755)
+        with tempfile.TemporaryDirectory() as stage:
+            made = sim.install(Path(stage))
+            for source in sorted(made.rglob('*')):
+                if source.is_file():
+                    self.put(source, str(source.relative_to(made)),
+                             source.stat().st_mode & 0o777)
         scripts = 'share/qemu/scripts'
         self.put(ROOT / 'scripts/vfio-cxl-host.py',
                  f'{scripts}/vfio-cxl-host.py', 0o755)
@@ -120,10 +124,10 @@ def environment(top: Path) -> dict:
     return env
 
 
-def command(top: Path, sim: List[str], machine: str) -> List[str]:
+def command(top: Path, options: List[str], machine: str) -> List[str]:
     """What the installed vfio-cxl-host.py prints."""
     done = subprocess.run(
-        ['vfio-sim', *sim, '--', 'vfio-cxl-host.py', '--json', '--accel',
+        ['vfio-sim', *options, '--', 'vfio-cxl-host.py', '--json', '--accel',
          'tcg', '--memory', '1G', '--machine', machine], stdout=subprocess.PIPE,
         env=environment(top), text=True, timeout=60, check=False)
     if done.returncode:
@@ -140,8 +144,8 @@ def boot(top: Path, machine: str) -> str:
         raise Failure(f'{guest}/vmlinuz is not there: make check-guest makes '
                       'it')
     console = 'ttyS0' if machine == 'q35' else 'ttyAMA0'
-    sim = ['--memory=256M'] + (['--iova=arm'] if machine == 'virt' else [])
-    words = command(top, sim, machine)
+    options = ['--memory=256M'] + (['--iova=arm'] if machine == 'virt' else [])
+    words = command(top, options, machine)
     if machine == 'virt':
         words += ['-bios', 'edk2-aarch64-code.fd']
         words[words.index('-cpu') + 1] = 'neoverse-n1'
@@ -152,7 +156,8 @@ def boot(top: Path, machine: str) -> str:
               'cxlguest.mode=firmware cxlguest.driver=plain '
               'cxlguest.args=--lock=1']
     done = subprocess.run(
-        ['timeout', '--kill-after=5', '180', 'vfio-sim', *sim, '--', *words],
+        ['timeout', '--kill-after=5', '180', 'vfio-sim', *options, '--',
+         *words],
         env=environment(top), cwd='/', stdin=subprocess.DEVNULL, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors='replace',
         check=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Sequence
 
 import tap
-from common import environment, jobs, say
+from common import QEMU, environment, jobs, say
 
 Cases = Dict[str, List[tap.Case]]
 # Without these a qtest of ours is content with one kernel
@@ -49,9 +49,15 @@ def read(log: Path) -> Cases:
     return results
 
 
+def meson(obj: Path) -> str:
+    """The meson of a build: QEMU's have their own, vfio-sim's has theirs."""
+    own = obj / 'pyvenv/bin/meson'
+    return str(own if own.exists() else QEMU / 'obj/pyvenv/bin/meson')
+
+
 def known(obj: Path) -> List[str]:
     """The names of all tests that a build has."""
-    listing = subprocess.run([str(obj / 'pyvenv/bin/meson'), 'introspect',
+    listing = subprocess.run([meson(obj), 'introspect',
                               '--tests', str(obj)], check=True,
                              env=environment(), text=True,
                              stdout=subprocess.PIPE).stdout
@@ -74,7 +80,7 @@ def run(obj: Path, names: Sequence[str], logs: Path,
     made = obj / 'meson-logs'
     for old in made.glob('qct*'):
         old.unlink()
-    command = [str(obj / 'pyvenv/bin/meson'), 'test', '-C', str(obj),
+    command = [meson(obj), 'test', '-C', str(obj),
                '--no-rebuild', '--num-processes', jobs(), '--logbase', 'qct',
                f'--timeout-multiplier={patience}',
                f'--test-args={shlex.join(arguments)}']

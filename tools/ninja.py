@@ -18,8 +18,8 @@ from common import ROOT, Failure, environment, jobs, run_logged, say
 
 EMULATORS = ['qemu-system-x86_64', 'qemu-system-aarch64']
 FIRMWARE = ['pc-bios/edk2-aarch64-code.fd', 'pc-bios/edk2-arm-vars.fd']
-OURS = ['tests/vfio-sim/*', 'tests/unit/test-cxl*', 'tests/unit/test-vfio-*',
-        'tests/qtest/vfio-cxl*']
+OURS = ['tests/unit/test-cxl*', 'tests/unit/test-vfio-*',
+        'tests/qtest/vfio-cxl*', 'tests/qtest/libvfio-cxl*.so']
 
 
 class Flavour(NamedTuple):
@@ -35,14 +35,15 @@ SANITIZED = STANDARD._replace(compiler=str(ROOT / 'tools/cc-sanitize'),
                               firmware=())
 
 
+def compiler() -> str:
+    command = os.environ.get('CC', 'gcc')
+    return 'ccache ' + command if shutil.which('ccache') else command
+
+
 def configure_arguments(flavour: Flavour) -> List[str]:
-    compiler = os.environ.get('CC', 'gcc')
-    if shutil.which('ccache'):
-        compiler = 'ccache ' + compiler
-    compiler = flavour.compiler or compiler
     return [
         '--python=' + os.environ.get('PYTHON', '/usr/bin/python3'),
-        '--cc=' + compiler,
+        '--cc=' + (flavour.compiler or compiler()),
         '--target-list=' + flavour.targets,
         '--without-default-features', '--enable-system', '--enable-tcg',
         '--enable-kvm', '--enable-fdt', '--enable-vhost-kernel',

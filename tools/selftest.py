@@ -17,6 +17,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parent.parent / 'tests/bench'))
 # pylint: disable=wrong-import-position
 import check
+import common
 import dmamaps
 import fetch
 import hooks
@@ -718,6 +719,28 @@ class TestSeries(Fixture):
         cases.clear()
         self.assertEqual(series.check_text(self.series(), cases), {})
         self.assertEqual([c.result for c in cases], ['not ok'])
+
+
+class TestSim(unittest.TestCase):
+    """Which vfio-sim the tests use."""
+
+    def test_setting(self):
+        launcher = Path(common.environment()['VFIO_SIM'])
+        self.assertTrue(launcher.is_absolute())
+        self.assertEqual(launcher, common.SIM)
+
+    def test_default(self):
+        """Tests that run without the tools have the same one."""
+        script = 'import {0}; print({0}.SIM)'
+        env = {key: value for key, value in os.environ.items()
+               if key != 'VFIO_SIM'}
+        found = {subprocess.run(
+            [sys.executable, '-B', '-c', script.format(module)], check=True,
+            cwd=common.ROOT / place, env=env, text=True,
+            stdout=subprocess.PIPE).stdout for place, module in
+            (('tools', 'common'), ('tests/guest', 'boot'),
+             ('tests/bench', 'machine'))}
+        self.assertEqual(len(found), 1, found)
 
 
 class TestResults(Fixture):

@@ -19,6 +19,7 @@ import hooks
 import mesontest
 import ninja
 import ours
+import sim
 import tap
 from common import BUILD, Clock, Failure, RESULTS, lock, main, say
 from tree import Tree, assembled
@@ -26,14 +27,12 @@ from tree import Tree, assembled
 PLACE = BUILD / 'series'
 
 # What each step is tested with, as far as it has them: QEMU's tests of CXL and
-# our unit tests. A step that has files of vfio-sim runs its tests, too, which
-# depend on nothing else. The step that adds our qtests runs those of one kernel,
-# with one backend; check-qtest runs the rest.
+# our unit tests. The step that adds our qtests runs those of one kernel, with
+# one backend; check-qtest runs the rest.
 TESTS = ['qtest-*/cxl-test', 'test-cxl*', 'test-vfio-info-cap']
-SIM_TESTS = 'test-vfio-sim*'
 TEST_TARGETS = ['tests/qtest/cxl-test']
 QTESTS = ['qtest-x86_64/vfio-cxl*']
-QTEST_PATH = '/x86_64/vfio-cxl/v5/iommufd'
+QTEST_PATH = '/x86_64/vfio-cxl/v6/iommufd'
 
 # What a reviewer can be asked to read: patches in a series, and lines of code
 # that a patch adds, tests and documents aside.
@@ -319,10 +318,9 @@ def failures(obj: Path, logs: Path, names: List[str]) -> str:
     has = mesontest.known(obj)
     wanted = TESTS[:1] + [name for name in TESTS[1:]
                           if fnmatch.filter(has, name)]
-    if any(name.startswith('tests/vfio-sim/') for name in names):
-        wanted.append(SIM_TESTS)
     results = mesontest.run(obj, wanted, logs)
     if any(name.startswith('tests/qtest/vfio-cxl') for name in names):
+        sim.build(obj)
         results.update(mesontest.run(obj, QTESTS, logs / 'qtest',
                                      [*mesontest.ALL_KERNELS, '-p',
                                       QTEST_PATH]))

@@ -275,6 +275,19 @@ static void vfio_cxl_v2_read_status2(VFIOCXL *cxl)
     }
 }
 
+/* Second form of VFIO_DEVICE_INFO_CAP_CXL */
+struct vfio_device_info_cap_cxl {
+    struct vfio_info_cap_header header;
+    uint8_t hdm_regs_bar_index;
+    uint8_t reserved[3];
+    uint32_t flags;
+#define VFIO_CXL_CAP_FIRMWARE_COMMITTED         (1 << 0)
+#define VFIO_CXL_CAP_CACHE_CAPABLE              (1 << 1)
+    uint64_t hdm_regs_offset;   /* of CXL.cache/mem registers in the BAR */
+    uint32_t dpa_region_index;
+    uint32_t comp_regs_region_index;
+};
+
 /* Do these bytes make sense as the second form of the capability? */
 static bool vfio_cxl_looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
                                    uint32_t length)
@@ -332,6 +345,20 @@ static const VFIOCXLKernel vfio_cxl_kernel_v2 = {
 /*
  * v3
  */
+
+/* Third form of the capability. Later kernels have none. */
+struct vfio_device_info_cap_cxl_v3 {
+    struct vfio_info_cap_header header;
+    uint32_t flags;
+#define VFIO_CXL_CAP_HOST_FIRMWARE_COMMITTED    (1 << 0)
+    uint32_t hdm_region_idx;
+    uint32_t comp_reg_region_idx;
+    uint32_t comp_reg_bar;
+    uint32_t __resv;
+    uint64_t comp_reg_offset;   /* of the component block in the BAR */
+    uint64_t comp_reg_size;
+};
+
 /* As the third, which has a region index where v2 has flags? */
 static bool vfio_cxl_looks_like_v3(
     const struct vfio_device_info_cap_cxl_v3 *cap, uint32_t length)
@@ -371,6 +398,8 @@ static const VFIOCXLKernel vfio_cxl_kernel_v3 = {
 /*
  * v4
  */
+#define VFIO_REGION_TYPE_CXL 4
+
 static int vfio_cxl_v4_cxl_reset(VFIOCXL *cxl)
 {
     return vfio_cxl_config_reset(cxl, 0);

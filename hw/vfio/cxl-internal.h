@@ -131,34 +131,8 @@ static inline const char *vfio_cxl_name(VFIOCXL *cxl)
 }
 
 /*
- * cxl.c: the life cycle
- */
-
-/**
- * vfio_cxl_add_property() - Add a property that is "auto" by default
- * @klass: class of vfio-pci
- * @name: of the property
- * @type: the enum's name
- * @lookup: its values
- * @get: returns the value
- * @set: sets the value
- * @description: for -device vfio-pci,help
- */
-void vfio_cxl_add_property(ObjectClass *klass, const char *name,
-                           const char *type, const QEnumLookup *lookup,
-                           int (*get)(Object *, Error **),
-                           void (*set)(Object *, int, Error **),
-                           const char *description);
-
-/*
  * cxl-memory.c: the device's memory, and when it may be touched
  */
-
-/**
- * vfio_cxl_memory_add_property() - Add the property x-cxl-host-access
- * @klass: class of vfio-pci
- */
-void vfio_cxl_memory_add_property(ObjectClass *klass);
 
 /**
  * vfio_cxl_memory_init() - Map all of the device's memory

@@ -16,12 +16,9 @@
 #include <linux/vfio.h>
 
 #include "qapi/error.h"
-#include "qapi/qapi-builtin-types.h"
-#include "qapi/util.h"
 #include "qemu/error-report.h"
 #include "qemu/madvise.h"
 #include "qemu/target-info.h"
-#include "hw/core/qdev-properties.h"
 #include "hw/pci/pci.h"
 #include "hw/xen/xen.h"
 #include "system/kvm.h"
@@ -300,31 +297,6 @@ static bool vfio_cxl_memory_check_host(Error **errp)
         return false;
     }
     return !kvm_enabled() || vfio_cxl_host_can_map(target_base_arm(), errp);
-}
-
-static int vfio_cxl_get_host_access(Object *obj, Error **errp)
-{
-    return VFIO_PCI_DEVICE(obj)->cxl.host_access;
-}
-
-static void vfio_cxl_set_host_access(Object *obj, int value, Error **errp)
-{
-    if (DEVICE(obj)->realized) {
-        qdev_prop_set_after_realize(DEVICE(obj), "x-cxl-host-access", errp);
-        return;
-    }
-    VFIO_PCI_DEVICE(obj)->cxl.host_access = value;
-}
-
-void vfio_cxl_memory_add_property(ObjectClass *klass)
-{
-    vfio_cxl_add_property(klass, "x-cxl-host-access", "OnOffAuto",
-                          &OnOffAuto_lookup, vfio_cxl_get_host_access,
-                          vfio_cxl_set_host_access,
-                          "Let QEMU itself (emulated devices, monitor, "
-                          "debugger) access device memory: never (off), while "
-                          "it may be touched (on), or that only without KVM "
-                          "(auto)");
 }
 
 /*

@@ -328,15 +328,29 @@ static void vfio_cxl_set_commit(Object *obj, int value, Error **errp)
     VFIO_PCI_DEVICE(obj)->cxl.commit = value;
 }
 
+static int vfio_cxl_get_host_access(Object *obj, Error **errp)
+{
+    return VFIO_PCI_DEVICE(obj)->cxl.host_access;
+}
+
+static void vfio_cxl_set_host_access(Object *obj, int value, Error **errp)
+{
+    if (DEVICE(obj)->realized) {
+        qdev_prop_set_after_realize(DEVICE(obj), "x-cxl-host-access", errp);
+        return;
+    }
+    VFIO_PCI_DEVICE(obj)->cxl.host_access = value;
+}
+
 /*
  * Not in vfio-pci's own list of properties: a QEMU without CXL has none of
  * them.
  */
-void vfio_cxl_add_property(ObjectClass *klass, const char *name,
-                           const char *type, const QEnumLookup *lookup,
-                           int (*get)(Object *, Error **),
-                           void (*set)(Object *, int, Error **),
-                           const char *description)
+static void vfio_cxl_add_property(ObjectClass *klass, const char *name,
+                                  const char *type, const QEnumLookup *lookup,
+                                  int (*get)(Object *, Error **),
+                                  void (*set)(Object *, int, Error **),
+                                  const char *description)
 {
     ObjectProperty *property;
 
@@ -357,7 +371,13 @@ void vfio_cxl_class_init(ObjectClass *klass)
                           vfio_cxl_set_commit,
                           "Who commits its HDM decoder: auto (firmware if the "
                           "host's firmware did), firmware or guest");
-    vfio_cxl_memory_add_property(klass);
+    vfio_cxl_add_property(klass, "x-cxl-host-access", "OnOffAuto",
+                          &OnOffAuto_lookup, vfio_cxl_get_host_access,
+                          vfio_cxl_set_host_access,
+                          "Let QEMU itself (emulated devices, monitor, "
+                          "debugger) access device memory: never (off), while "
+                          "it may be touched (on), or that only without KVM "
+                          "(auto)");
 }
 
 static void vfio_cxl_instance_finalize(Object *obj)

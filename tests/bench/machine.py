@@ -7,6 +7,7 @@ bridges, BARs and decoders are set up here.
 
 import json
 import mmap
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
+
+# Level 2 of tests/nested runs without it, where this file is elsewhere
+SIM = Path(os.environ.get('VFIO_SIM') or Path(__file__).resolve()
+           .parent.parent.parent / 'build/vfio-sim/vfio-sim').absolute()
 
 CHANNEL = 0x200000              # as in guest.c
 (READ, WRITE, COPY, CHAIN, CHASE, LOAD32, STORE32, LOAD64, STORE64, LOAD16,
@@ -130,7 +135,7 @@ class Machine:
             file.truncate(size)
             self.ram = mmap.mmap(file.fileno(), size)
         self.mixed = self.allocate(buffers, length) if buffers else ''
-        self.sim = qemu.parent / 'tests/vfio-sim/vfio-sim'
+        self.sim = SIM
         command = [] if sim is None else [
             str(self.sim),
             f'--state-dir={self.place}/sim',

@@ -23,6 +23,10 @@ from kernlog import complaints
 from machines import MACHINES, base_command, kernel_line
 from topology import DECODER, ONE, Topology
 
+# vfio-sim's launcher
+SIM = Path(os.environ.get('VFIO_SIM')
+           or Path(__file__).resolve().parents[2]
+           / 'build/vfio-sim/vfio-sim').absolute()
 MEMORY = 256 << 20
 TOKEN_AT = 4096
 TOKEN_SIZE = 32
@@ -221,7 +225,7 @@ class Harness:
         self.images = images
         self.accel = accel
         self.limit = limit
-        self.sim = self.qemu / 'tests/vfio-sim/vfio-sim'
+        self.sim = SIM
         self.children = Children()
 
     def check_tools(self, machines: List[str]) -> None:
@@ -233,7 +237,7 @@ class Harness:
                                  'first, or set QEMU_BUILD.')
         if not os.access(self.sim, os.X_OK):
             raise GuestError(f"{self.sim} is not there: say 'make build' "
-                             'first.')
+                             'first, or set VFIO_SIM.')
 
     def image(self, machine: str) -> Image:
         """What guests of a machine boot."""

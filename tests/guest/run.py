@@ -193,8 +193,9 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog='Environment: QEMU_BUILD (build/qemu/obj),'
-        ' GUEST_BUILD (build/guest), ACCEL (tcg, or kvm), GUEST_KERNEL (the '
-        'beginning of a kernel version, such as 7.3).')
+        ' GUEST_BUILD (build/guest), VFIO_SIM (build/vfio-sim/vfio-sim), ACCEL '
+        '(tcg, or kvm), GUEST_KERNEL (the beginning of a kernel version, such '
+        'as 7.3).')
     sub = parser.add_subparsers(dest='what', required=True)
     for name, text in (('prepare', 'fetch and build what guests need'),
                        ('demo', 'boot guests and show a report'),

@@ -22,7 +22,7 @@ sys.path.insert(0, str(TOP / 'tests/guest'))
 
 # pylint: disable=wrong-import-position
 import run as guests  # noqa: E402
-from boot import MEMORY, Backing, Harness, Result, parse  # noqa: E402
+from boot import MEMORY, SIM, Backing, Harness, Result, parse  # noqa: E402
 from boot import Case as GuestCase  # noqa: E402
 from debian import GuestError, say  # noqa: E402
 from image import Image  # noqa: E402
@@ -254,12 +254,11 @@ class Check:
                 logs: Path) -> None:
         """All of one machine under one version."""
         label = f'{version.number}/{name}'
-        sim = qemu / 'tests/vfio-sim/vfio-sim'
         log = logs / f'libvirtd-{label.replace("/", "-")}.log'
         options = ['--devices=4', f'--memory={MEMORY >> 20}M']
         if name == 'virt':
             options.append('--iova=arm')
-        session = Session(version, sim, options, log)
+        session = Session(version, SIM, options, log)
         (session.place / 'memory').symlink_to(
             session.state / '0000:c1:00.0/memory')
         with session:

@@ -113,8 +113,10 @@ class Session:
             'stdio_handler = "file"\n', encoding='utf-8')
         subprocess.run([str(sim), '--raise-memlock', *options, '--prepare',
                         str(self.state)], check=True, timeout=60)
+        library = subprocess.run([str(sim), '--library'], check=True, text=True,
+                                 stdout=subprocess.PIPE, timeout=60)
         self.simulated = {'VFIO_SIM_DIR': str(self.state),
-                          'LD_PRELOAD': str(sim.parent / 'libvfio-sim.so')}
+                          'LD_PRELOAD': library.stdout.strip()}
 
     def __enter__(self) -> 'Session':
         self.log.parent.mkdir(parents=True, exist_ok=True)

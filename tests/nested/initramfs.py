@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Set
 
+from boot import SIM
 from debian import GuestError, say, unpack
 from image import Image, load_order, modules_below, write_cpio
 from machine import compile_guest
@@ -145,8 +146,9 @@ class Level1:
                        if p.is_file())
         self._copy(busybox, 'bin/busybox')
         programs = self._python()
-        for name in ('qemu-system-x86_64', 'tests/vfio-sim/test-vfio-kernels'):
-            programs.append(self.qemu / name)
+        for program in (self.qemu / 'qemu-system-x86_64',
+                        SIM.parent / 'test-vfio-kernels'):
+            programs.append(program)
             self._copy(programs[-1], f'nested/{programs[-1].name}', True)
         for path in libraries(programs):
             if path.name.startswith('ld-linux'):

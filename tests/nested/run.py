@@ -205,7 +205,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog='Environment: KERNEL, a built tree of '
         'Linux or a directory with a vmlinuz and its modules; DRIVER, the one '
-        'of it that takes the device (vfio-pci); QEMU_BUILD, GUEST_BUILD.')
+        'of it that takes the device (vfio-pci); QEMU_BUILD, GUEST_BUILD, '
+        'VFIO_SIM.')
     parser.add_argument('--check', action='store_true', help='compare the '
                         'reports with the expected ones, TAP output')
     parser.add_argument('--only', action='append', metavar='NAME',

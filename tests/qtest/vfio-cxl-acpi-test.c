@@ -317,7 +317,7 @@ static void test_smmu_vfio(void)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
     qtest_add_func("vfio-cxl/acpi/two-bridges", test_two_bridges);
     qtest_add_func("vfio-cxl/acpi/plain", test_plain);
     qtest_add_func("vfio-cxl/acpi/waiting-port", test_waiting_port);

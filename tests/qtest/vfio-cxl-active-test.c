@@ -247,7 +247,7 @@ static const char *const alike[] = { "v6", "v5", NULL };
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("told-apart", alike, test_told_apart);
     vfio_cxl_add("away", late, test_away);

@@ -471,7 +471,7 @@ static void test_blind(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
     vfio_cxl_add("blind", vfio_cxl_kernels, test_blind);
     return g_test_run();
 }

@@ -944,7 +944,7 @@ int main(int argc, char **argv)
     static const VFIOCXLMode modes[] = { { "v2-reset", false },
                                          { "v5", false } };
 
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
     for (int i = 0; i < ARRAY_SIZE(modes); i++) {
         g_autofree char *path = g_strdup_printf("vfio-cxl/%s/legacy/random",
                                                 modes[i].kernel);

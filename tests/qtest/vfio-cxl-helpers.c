@@ -18,28 +18,53 @@
 #define BRIDGE_BUS 12
 #define DEVICE_BUS 13
 
-static char *sim_file(const char *name)
+/* NULL if there is none */
+static char *find_launcher(void)
 {
-    g_autofree char *dir = g_path_get_dirname(getenv("QTEST_QEMU_BINARY"));
+    const char *given = getenv("VFIO_SIM");
 
-    return g_build_filename(dir, "tests", "vfio-sim", name, NULL);
+    return given && *given ? g_strdup(given) :
+                             g_find_program_in_path("vfio-sim");
+}
+
+void vfio_cxl_test_init(int *argc, char ***argv)
+{
+    g_autofree char *launcher = find_launcher();
+
+    g_test_init(argc, argv, NULL);
+    if (!launcher) {
+        printf("1..0 # SKIP vfio-sim is not installed, and VFIO_SIM does not "
+               "name it\n");
+        exit(0);
+    }
+}
+
+/* Returns what vfio-sim prints with these options */
+static char *run_launcher(const char *options)
+{
+    g_autofree char *launcher = find_launcher();
+    g_autofree char *command = g_strdup_printf("%s %s", launcher, options);
+    GError *err = NULL;
+    char *output;
+    int status;
+
+    g_spawn_command_line_sync(command, &output, NULL, &status, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(status, ==, 0);
+    return output;
 }
 
 VFIOSim *vfio_sim_start(const char *options)
 {
-    g_autofree char *launcher = sim_file("vfio-sim");
     g_autofree char *output = NULL;
-    g_autofree char *command = NULL;
+    g_autofree char *all = NULL;
     VFIOSim *sim = g_new0(VFIOSim, 1);
-    int status;
 
+    sim->library = g_strchomp(run_launcher("--library"));
     sim->dir = g_dir_make_tmp("vfio-cxl-test-XXXXXX", NULL);
     g_assert_nonnull(sim->dir);
-    command = g_strdup_printf("%s %s --prepare %s", launcher, options,
-                              sim->dir);
-    g_assert_true(g_spawn_command_line_sync(command, &output, NULL, &status,
-                                            NULL));
-    g_assert_cmpint(status, ==, 0);
+    all = g_strdup_printf("%s --prepare %s", options, sim->dir);
+    output = run_launcher(all);
     return sim;
 }
 
@@ -49,16 +74,17 @@ void vfio_sim_stop(VFIOSim *sim)
 
     g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL,
                                NULL, NULL, NULL, NULL, NULL));
+    g_free(sim->library);
     g_free(sim->dir);
     g_free(sim);
 }
 
 void vfio_sim_enter(VFIOSim *sim)
 {
-    g_autofree char *library = sim_file("libvfio-sim.so");
     const char *first = getenv("VFIO_CXL_TEST_PRELOAD");
-    g_autofree char *preload = first ? g_strdup_printf("%s:%s", first, library)
-                                     : g_strdup(library);
+    g_autofree char *preload = first ? g_strdup_printf("%s:%s", first,
+                                                       sim->library)
+                                     : g_strdup(sim->library);
 
     g_setenv("VFIO_SIM_DIR", sim->dir, true);
     g_setenv("LD_PRELOAD", preload, true);
@@ -351,13 +377,7 @@ char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
 
 char *vfio_sim_malformations(void)
 {
-    g_autofree char *launcher = sim_file("vfio-sim");
-    g_autofree char *command = g_strdup_printf("%s --mangle=help", launcher);
-    char *output;
-
-    g_assert_true(g_spawn_command_line_sync(command, &output, NULL, NULL,
-                                            NULL));
-    return output;
+    return run_launcher("--mangle=help");
 }
 
 uint32_t hdm_read(CXLMachine *m, unsigned offset)

@@ -1,8 +1,8 @@
 /*
  * A machine with a simulated CXL Type-2 device, for tests
  *
- * vfio-sim stands in for the kernel: it is preloaded into the QEMU under
- * test. The helpers program the PCI path to the device, as firmware would,
+ * vfio-sim, a program of its own, stands in for the kernel: it is preloaded
+ * into the QEMU under test. The helpers program the PCI path to the device, as firmware would,
  * and then reach its registers as a guest's driver does.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -13,7 +13,7 @@
 #include "libqtest.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
-#include "../vfio-sim/vfio-sim-regs.h"
+#include "vfio-sim-regs.h"
 
 /* Offsets in the HDM decoder block, CXL r3.1 Section 8.2.4.20 */
 #define HDM_CAPABILITY      0x00
@@ -47,7 +47,16 @@
 /* A simulated kernel and its devices, in a directory of their own */
 typedef struct VFIOSim {
     char *dir;
+    char *library;          /* what is preloaded */
 } VFIOSim;
+
+/**
+ * vfio_cxl_test_init() - g_test_init() for tests that need vfio-sim
+ *
+ * vfio-sim is the program that VFIO_SIM names in the environment, or else the
+ * one in PATH. Where there is none, the test program ends here, as skipped.
+ */
+void vfio_cxl_test_init(int *argc, char ***argv);
 
 /**
  * vfio_sim_start() - Make devices

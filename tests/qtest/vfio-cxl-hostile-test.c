@@ -236,7 +236,7 @@ static void test_ras(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("hostile-msi-vectors", one_kernel, test_msi_vectors);
     vfio_cxl_add("hostile-bus-numbers", one_kernel, test_bus_numbers);

@@ -402,7 +402,7 @@ int main(int argc, char **argv)
     static const VFIOCXLMode iommufd = { "v2-reset", true };
     static const VFIOCXLMode exports = { "v6", true };
 
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("dma", vfio_cxl_kernels, test_dma);
     vfio_cxl_add("maps-decoder", vfio_cxl_kernels, test_decoder);

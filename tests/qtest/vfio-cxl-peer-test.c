@@ -230,7 +230,7 @@ static void test_unchanged(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("peers", vfio_cxl_kernels, test_peers);
     vfio_cxl_add("maps-unchanged", vfio_cxl_kernels, test_unchanged);

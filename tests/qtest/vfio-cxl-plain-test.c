@@ -415,7 +415,7 @@ static const char *const none[] = { "none", NULL };
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("overlay", vfio_cxl_kernels, test_overlay);
     vfio_cxl_add("ras", vfio_cxl_kernels, test_ras);

@@ -666,7 +666,7 @@ static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("consent", vfio_cxl_kernels, test_consent);
     vfio_cxl_add("surprise", vfio_cxl_kernels, test_surprise);

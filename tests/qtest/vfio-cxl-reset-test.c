@@ -744,7 +744,7 @@ static const char *const busy[] = { "v5", NULL };
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("reboot", vfio_cxl_kernels, test_reboot);
     add("gates", vfio_cxl_kernels, test_gates);

@@ -782,7 +782,7 @@ static void test_sixteen(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("firmware-path", vfio_cxl_kernels, test_firmware_path);
     vfio_cxl_add("path", vfio_cxl_kernels, test_path);

@@ -438,8 +438,9 @@ static void test_vhost(gconstpointer data)
 {
     VFIOSim *sim = mode_sim(data, "");
     g_autofree char *dir = g_path_get_dirname(getenv("QTEST_QEMU_BINARY"));
-    g_autofree char *library = g_build_filename(dir, "tests", "vfio-sim",
-                                                "libvhost-log.so", NULL);
+    g_autofree char *library = g_build_filename(dir, "tests", "qtest",
+                                                "libvfio-cxl-vhost-log.so",
+                                                NULL);
     g_autofree char *options = g_strdup_printf(CXL_BRIDGE CXL_WINDOW
         " -device vhost-vsock-pci,guest-cid=3,vhostfd=9,bus=pcie.0,addr=0x10"
         ",disable-legacy=on 9<>%s/vhost", sim->dir);
@@ -742,7 +743,7 @@ int main(int argc, char **argv)
     static const char *const kernels[] = { "v2-reset", "v5", NULL };
     static const char *const one_kernel[] = { "v5", NULL };
 
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("host-access-dma-allowed", kernels, test_dma_allowed);
     vfio_cxl_add("host-access-virtio", one_kernel, test_virtio);

@@ -304,7 +304,7 @@ static const char *const rereads[] = { "v2-reset", "v5", "v6", NULL };
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("reasons", vfio_cxl_kernels, test_reasons);
     vfio_cxl_add("host-lost", rereads, test_host_lost);

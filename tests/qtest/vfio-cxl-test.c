@@ -381,7 +381,7 @@ static void test_same_view(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("firmware", vfio_cxl_kernels, test_firmware);
     vfio_cxl_add("host-unlocked", vfio_cxl_kernels, test_host_unlocked);

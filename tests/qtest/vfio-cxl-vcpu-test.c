@@ -309,7 +309,7 @@ static void add(const char *name, unsigned count,
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     if (getenv("VFIO_CXL_TEST_ACCEL") || qtest_has_accel("tcg")) {
         add("gates", 5, test_gates);

@@ -374,7 +374,7 @@ int main(int argc, char **argv)
 {
     static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
 
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
 
     if (strcmp(qtest_get_arch(), "aarch64")) {
         vfio_cxl_add("translation-off", vfio_cxl_kernels, test_off);

@@ -373,7 +373,7 @@ static void test_virt_not_refused(void)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
+    vfio_cxl_test_init(&argc, &argv);
     qtest_add_func("vfio-cxl/windows/one", test_one);
     qtest_add_func("vfio-cxl/windows/guest-commits", test_guest_commits);
     qtest_add_func("vfio-cxl/windows/two-devices", test_two_devices);

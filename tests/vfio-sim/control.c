@@ -98,7 +98,7 @@ static void cmd_devices(Text *t)
 
         put(t, "%s{\"host\": \"%s\", \"generation\": \"%s\", \"memory\": %llu, "
             "\"topology\": \"%c\", \"open\": %s", i ? ", " : "", dev->host,
-            dev->kernel->name, (unsigned long long)dev->mem_size,
+            sim_kernel_name(dev->kernel), (unsigned long long)dev->mem_size,
             sim_config()->topology, json_bool(device_open(dev)));
         if (sim_state_attach(dev) == 0) {
             sim_device_lock(dev);

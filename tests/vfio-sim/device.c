@@ -210,14 +210,14 @@ bool sim_region_answers(SimDevice *dev, unsigned region)
             !dev->kernel->memory_space_gate || sim_component_committed(dev));
 }
 
-static int get_info(SimDevice *dev, struct vfio_device_info *arg)
+static int get_info(SimDevice *dev, SimDeviceInfo *arg)
 {
-    struct vfio_device_info info = { 0 };
+    SimDeviceInfo info = { 0 };
     static SimReply reply;      /* under sim_lock() */
     uint8_t cap[64] __attribute__((aligned(8)));
     int ret = sim_mangle_error(dev->st->knobs[SIM_KNOB_MANGLE], SIM_AT_DEVICE);
 
-    if (arg->argsz < offsetof(struct vfio_device_info, cap_offset)) {
+    if (arg->argsz < offsetof(SimDeviceInfo, cap_offset)) {
         return -EINVAL;
     }
     info.flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;
@@ -231,7 +231,7 @@ static int get_info(SimDevice *dev, struct vfio_device_info *arg)
         info.flags |= VFIO_DEVICE_FLAGS_CAPS;
     }
     reply.size = reply.head = sizeof(info);
-    reply.cap_field = offsetof(struct vfio_device_info, cap_offset);
+    reply.cap_field = offsetof(SimDeviceInfo, cap_offset);
     memcpy(reply.buf, &info, sizeof(info));
     if (dev->kernel->device_cap) {
         sim_reply_cap(&reply, cap, dev->kernel->device_cap(dev, cap));
@@ -257,11 +257,8 @@ static int hot_reset_info(SimFile *file, struct vfio_pci_hot_reset_info *arg)
     if (arg->argsz < sizeof(*arg) + sizeof(*d)) {
         return -ENOSPC;
     }
-    if (cdev) {
-        d->devid = file->devid;
-    } else {
-        d->group_id = dev->index + SIM_FIRST_GROUP;
-    }
+    /* Newer headers call it devid, in a union, when a cdev asks */
+    d->group_id = cdev ? file->devid : dev->index + SIM_FIRST_GROUP;
     d->segment = 0;
     d->bus = SIM_FIRST_BUS + dev->index;
     d->devfn = 0;
@@ -288,7 +285,7 @@ static int hot_reset(SimFile *file, struct vfio_pci_hot_reset *arg)
     return sim_device_reset(file->dev, SIM_STAT_HOT_RESETS);
 }
 
-static int bind(SimFile *file, struct vfio_device_bind_iommufd *arg)
+static int bind(SimFile *file, SimBindIommufd *arg)
 {
     SimFile *iommufd;
     char path[SIM_PATH_MAX + 16];
@@ -297,7 +294,7 @@ static int bind(SimFile *file, struct vfio_device_bind_iommufd *arg)
     if (file->kind != SIM_FD_CDEV) {
         return -EINVAL;
     }
-    if (arg->argsz < offsetof(struct vfio_device_bind_iommufd,
+    if (arg->argsz < offsetof(SimBindIommufd,
                               token_uuid_ptr) ||
         (arg->flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN) || arg->iommufd < 0) {
         return -EINVAL;
@@ -348,12 +345,12 @@ static int feature(SimDevice *dev, struct vfio_device_feature *arg)
     return -ENOTTY;
 }
 
-static int attach(SimFile *file, struct vfio_device_attach_iommufd_pt *arg)
+static int attach(SimFile *file, SimAttach *arg)
 {
     if (file->kind != SIM_FD_CDEV) {
         return -ENOTTY;
     }
-    if (arg->argsz < offsetof(struct vfio_device_attach_iommufd_pt, pasid) ||
+    if (arg->argsz < offsetof(SimAttach, pasid) ||
         (arg->flags & ~VFIO_DEVICE_ATTACH_PASID)) {
         return -EINVAL;
     }
@@ -363,12 +360,12 @@ static int attach(SimFile *file, struct vfio_device_attach_iommufd_pt *arg)
     return sim_iommufd_attach(file, &arg->pt_id);
 }
 
-static int detach(SimFile *file, struct vfio_device_detach_iommufd_pt *arg)
+static int detach(SimFile *file, SimDetach *arg)
 {
     if (file->kind != SIM_FD_CDEV) {
         return -ENOTTY;
     }
-    if (arg->argsz < offsetof(struct vfio_device_detach_iommufd_pt, pasid) ||
+    if (arg->argsz < offsetof(SimDetach, pasid) ||
         (arg->flags & ~VFIO_DEVICE_DETACH_PASID)) {
         return -EINVAL;
     }

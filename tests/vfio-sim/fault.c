@@ -109,7 +109,7 @@ const char *sim_knob_set(SimDevice *dev, const char *spec)
     const char *err = sim_knob_parse(spec, &knob, &value);
 
     if (!err && knob == SIM_KNOB_MANGLE &&
-        !sim_mangle_concerns(value, dev->kernel->name)) {
+        !sim_mangle_concerns(value, sim_kernel_name(dev->kernel))) {
         return "set: this malformation does not concern this kernel "
                "generation; see vfio-sim --mangle=help";
     }

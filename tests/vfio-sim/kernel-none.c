@@ -103,7 +103,6 @@ static void none_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
 }
 
 const SimKernel sim_kernel_none = {
-    .name = "none",
     .mem_region = SIM_NO_REGION,
     .comp_region = SIM_NO_REGION,
     .dma_buf = SIM_DMA_BUF_BARS,

@@ -355,18 +355,15 @@ static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
     .dvsec_write = v2_dvsec_write
 
 const SimKernel sim_kernel_v2 = {
-    .name = "v2",
     .mem_mmap = true,
     V2_TRAITS,
 };
 
 const SimKernel sim_kernel_v2_reset = {
-    .name = "v2-reset",
     .mem_mmap = true,
     V2_TRAITS,
 };
 
 const SimKernel sim_kernel_v2_nommap = {
-    .name = "v2-nommap",
     V2_TRAITS,
 };

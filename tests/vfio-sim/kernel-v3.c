@@ -222,7 +222,6 @@ static void v3_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
 }
 
 const SimKernel sim_kernel_v3 = {
-    .name = "v3",
     .cxl = true,
     .mem_region = 10,
     .comp_region = 9,

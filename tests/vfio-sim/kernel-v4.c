@@ -151,7 +151,6 @@ static void v4_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
 }
 
 const SimKernel sim_kernel_v4 = {
-    .name = "v4",
     .cxl = true,
     .geometry = true,
     .mem_region = 9,

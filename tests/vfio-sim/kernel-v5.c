@@ -221,7 +221,6 @@ static void v5_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
 }
 
 const SimKernel sim_kernel_v5 = {
-    .name = "v5",
     .cxl = true,
     .geometry = true,
     .mem_region = 9,
@@ -246,7 +245,6 @@ const SimKernel sim_kernel_v5 = {
 };
 
 const SimKernel sim_kernel_v6 = {
-    .name = "v6",
     .cxl = true,
     .geometry = true,
     .mem_region = 9,

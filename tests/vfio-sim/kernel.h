@@ -6,6 +6,7 @@
 #ifndef VFIO_SIM_KERNEL_H
 #define VFIO_SIM_KERNEL_H
 
+#include "kernels.h"
 #include "sim.h"
 
 /* Registers of the CXL Device DVSEC */
@@ -48,14 +49,8 @@ enum {
 
 #define HDM_BLOCK_SIZE      0x30    /* with one decoder */
 
-extern const SimKernel sim_kernel_v2;
-extern const SimKernel sim_kernel_v2_reset;
-extern const SimKernel sim_kernel_v2_nommap;
-extern const SimKernel sim_kernel_v3;
-extern const SimKernel sim_kernel_v4;
-extern const SimKernel sim_kernel_v5;
-extern const SimKernel sim_kernel_v6;
-extern const SimKernel sim_kernel_none;
+#define SIM_KERNEL_DECLARE(name, id) extern const SimKernel sim_kernel_##id;
+SIM_KERNELS(SIM_KERNEL_DECLARE)
 
 /* Device memory by its file, and the component block by its registers */
 ssize_t sim_kernel_mem_file(SimDevice *dev, void *buf, size_t count,

@@ -9,21 +9,36 @@
 
 #include "kernel.h"
 
+#define NUM(a) (sizeof(a) / sizeof((a)[0]))
+#define ENTRY(name, id) { name, &sim_kernel_##id },
+
+static const struct {
+    const char *name;
+    const SimKernel *kernel;
+} kernels[] = {
+    SIM_KERNELS(ENTRY)
+};
+
 const SimKernel *sim_kernel_find(const char *name)
 {
-    static const SimKernel *const kernels[] = {
-        &sim_kernel_v2, &sim_kernel_v2_reset, &sim_kernel_v2_nommap,
-        &sim_kernel_v3, &sim_kernel_v4, &sim_kernel_v5, &sim_kernel_v6,
-        &sim_kernel_none,
-    };
     unsigned i;
 
-    for (i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
-        if (!strcmp(name, kernels[i]->name)) {
-            return kernels[i];
+    for (i = 0; i < NUM(kernels); i++) {
+        if (!strcmp(name, kernels[i].name)) {
+            return kernels[i].kernel;
         }
     }
     return NULL;
+}
+
+const char *sim_kernel_name(const SimKernel *kernel)
+{
+    unsigned i;
+
+    for (i = 0; i < NUM(kernels) - 1 && kernels[i].kernel != kernel; i++) {
+        continue;
+    }
+    return kernels[i].name;
 }
 
 ssize_t sim_kernel_mem_file(SimDevice *dev, void *buf, size_t count,

@@ -159,7 +159,7 @@ static void fill_config(const char *path, const char *real)
         return;
     }
     for (i = 0; i < sim_config()->devices && !dev; i++) {
-        size_t n = strlen(sim_device(i)->host);
+        ptrdiff_t n = strlen(sim_device(i)->host);
 
         if (name - path > n && !strncmp(name - n, sim_device(i)->host, n)) {
             dev = sim_device(i);

@@ -140,7 +140,6 @@ typedef enum SimDmaBuf {
 
 /* How one kernel generation differs from another */
 typedef struct SimKernel {
-    const char *name;
     bool cxl;               /* sets VFIO_DEVICE_FLAGS_CXL */
     bool geometry;          /* the registers' region says where they are */
     unsigned mem_region;
@@ -580,5 +579,6 @@ void sim_reply_send(const SimReply *reply, SimDevice *dev, SimWhere where,
 
 /* kernels.c */
 const SimKernel *sim_kernel_find(const char *name);
+const char *sim_kernel_name(const SimKernel *kernel);
 
 #endif /* VFIO_SIM_H */

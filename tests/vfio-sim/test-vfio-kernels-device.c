@@ -156,7 +156,7 @@ void *info_cap(void *info, unsigned offset, unsigned id)
 
 static void find_regions(Device *d)
 {
-    struct vfio_device_info info = { .argsz = sizeof(info) };
+    SimDeviceInfo info = { .argsz = sizeof(info) };
     unsigned i;
 
     ok(ioctl(d->fd, VFIO_DEVICE_GET_INFO, &info));
@@ -238,8 +238,8 @@ void open_legacy(Device *d)
 
 void open_iommufd(Device *d)
 {
-    struct vfio_device_bind_iommufd bind = { .argsz = 16 };
-    struct vfio_device_attach_iommufd_pt attach = { .argsz = 12 };
+    SimBindIommufd bind = { .argsz = 16 };
+    SimAttach attach = { .argsz = 12 };
     struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
     g_autofree char *dir = sysfs("vfio-dev");
     g_autofree char *path = NULL;

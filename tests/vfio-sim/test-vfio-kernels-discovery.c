@@ -15,7 +15,7 @@
 static void test_info(void)
 {
     uint8_t buf[256] __attribute__((aligned(8))) = { 0 };
-    struct vfio_device_info *info = (void *)buf;
+    SimDeviceInfo *info = (void *)buf;
     Device *d = device_open();
     unsigned full = 24 + kernel->cap;
     uint8_t *cap;
@@ -153,7 +153,7 @@ static void test_geometry(void)
 /* What the kernel does with devices that are not quite as it expects */
 static void test_bind(void)
 {
-    struct vfio_device_info info = { .argsz = sizeof(info) };
+    SimDeviceInfo info = { .argsz = sizeof(info) };
     Device d = { 0 };
 
     if (is(V3)) {

@@ -27,7 +27,7 @@ static GString *view(Device *d)
     unsigned i, index;
 
     for (i = 0; i < G_N_ELEMENTS(sizes); i++) {
-        struct vfio_device_info *info = (void *)buf;
+        SimDeviceInfo *info = (void *)buf;
         struct vfio_region_info *r = (void *)buf;
 
         memset(buf, 0, 16384);

@@ -193,7 +193,7 @@ static const Kernel *detect_newer(Device *d, unsigned mem)
 static const Kernel *detect(void)
 {
     struct {
-        struct vfio_device_info info;
+        SimDeviceInfo info;
         uint8_t rest[232];
     } b = { .info.argsz = sizeof(b) };
     struct vfio_region_info_cap_type *type = NULL;
@@ -239,7 +239,7 @@ int main(int argc, char **argv)
     self = realpath("/proc/self/exe", NULL);
     dir = g_path_get_dirname(self);
     sim = g_build_filename(dir, "vfio-sim", NULL);
-    g_setenv("VFIO_SIM", sim, false);
+    g_setenv("VFIO_SIM", sim, true);
     if (argc >= 4 && !strcmp(argv[1], "--case")) {
         one = argv[2];
         name = argv[3];

@@ -32,7 +32,7 @@ void open_legacy_n(Dev *d, unsigned n, const Dev *share)
 
 int bind_fd(int fd, int iommufd, uint32_t *id)
 {
-    struct vfio_device_bind_iommufd b = { .argsz = 16, .iommufd = iommufd };
+    SimBindIommufd b = { .argsz = 16, .iommufd = iommufd };
     int ret = ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &b);
 
     if (id) {
@@ -43,7 +43,7 @@ int bind_fd(int fd, int iommufd, uint32_t *id)
 
 int attach_fd(int fd, uint32_t pt)
 {
-    struct vfio_device_attach_iommufd_pt a = { .argsz = 12, .pt_id = pt };
+    SimAttach a = { .argsz = 12, .pt_id = pt };
 
     return ioctl(fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &a);
 }

@@ -61,6 +61,12 @@ void test_launcher(void)
     expect(127, "not found", "--", "no-such-command-here", NULL);
     expect(2, "nobody listens", "--control", dir, "devices", NULL);
     expect(0, NULL, "--help", NULL);
+    expect(0, NULL, "--library", NULL);
+    expect(0, NULL, "-V", NULL);
+    expect(2, "takes no command", "--prepare", dir, "true", NULL);
+    expect(2, "must be 1, 2, 4", "--decoders=3", "--", "true", NULL);
+    expect(2, "does not concern", "--kernel=v4", "--mangle=v2-bar-2", "--",
+           "true", NULL);
     expect(7, NULL, "--", "/bin/sh", "-c", gone, NULL);
     expect(128 + SIGTERM, NULL, "--", "/bin/sh", "-c", "kill -TERM $$", NULL);
     expect(0, NULL, "--", "/bin/sh", "-c",
@@ -76,7 +82,11 @@ void test_launcher(void)
     g_assert_true(g_file_test(config, G_FILE_TEST_EXISTS));
     expect(2, "made with other options", in, "--memory=256M", "--", "true",
            NULL);
+    expect(2, "made with other options", in, "--guard-map", "--", "true",
+           NULL);
     expect(3, NULL, in, "--", "/bin/sh", "-c", "exit 3", NULL);
+    expect(3, NULL, in, "--memory=512M", "--kernel=v2-reset", "--iova=arm",
+           "--", "/bin/sh", "-c", "exit 3", NULL);
     remove_tree(dir);
 }
 

@@ -129,7 +129,7 @@ static void test_legacy(void)
 
 static void test_iommufd(void)
 {
-    struct vfio_device_info info = { .argsz = sizeof(info) };
+    SimDeviceInfo info = { .argsz = sizeof(info) };
     struct iommu_iova_range range[4];
     struct iommu_ioas_iova_ranges ranges = { .size = sizeof(ranges) };
     struct iommu_ioas_change_process change = { .size = sizeof(change) };
@@ -191,7 +191,7 @@ static void test_info(void)
         { 0xf, MEM }, { 0xb, HDM + 0x30 },
     };
     struct {
-        struct vfio_device_info info;
+        SimDeviceInfo info;
         SimCapCxlV2 cap;
         uint32_t guard;
     } d = { .info.argsz = 15, .guard = 0x55 };

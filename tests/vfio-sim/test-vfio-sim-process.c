@@ -25,7 +25,7 @@ int child_cdev(int fd)
 /* Exit status 0: the descriptor works here as it did in the parent */
 int child_device(int fd)
 {
-    struct vfio_device_info info = { .argsz = sizeof(info) };
+    SimDeviceInfo info = { .argsz = sizeof(info) };
     uint32_t v = 0;
 
     if (fd < 0) {       /* comes over the socket instead */
@@ -62,7 +62,7 @@ static void test_inherit(void)
         .msg_controllen = sizeof(space),
     };
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    struct vfio_device_info info = { .argsz = sizeof(info) };
+    SimDeviceInfo info = { .argsz = sizeof(info) };
     int copy, s[2], high, cdev;
     Dev d;
 

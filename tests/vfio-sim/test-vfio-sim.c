@@ -55,8 +55,9 @@ int spawn(char **argv, char **err)
     GError *error = NULL;
     int status;
 
-    g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, err,
-                 &status, &error);
+    /* Standard output is for TAP */
+    g_spawn_sync(NULL, argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL,
+                 NULL, err, &status, &error);
     g_assert_no_error(error);
     return status;
 }

@@ -1,8 +1,10 @@
 /*
  * The kernel's user interface that vfio-sim answers
  *
- * What no released kernel header defines yet stands here, each guarded so
- * that the tree's own header may define it.
+ * What vfio-sim does must not depend on the headers of the machine where it
+ * is built. So what they may lack, or have in an older form, is defined here:
+ * structs that have grown since Linux 6.1 by names of their own, and iommufd
+ * in uapi-iommufd.h. Nothing released has the parts for CXL yet.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,8 +13,9 @@
 
 #include <stdint.h>
 #include <linux/vfio.h>
-#include <linux/iommufd.h>
 #include <linux/kvm.h>
+
+#include "uapi-iommufd.h"
 
 #ifndef VFIO_DEVICE_FLAGS_CXL
 #define VFIO_DEVICE_FLAGS_CXL               (1 << 9)
@@ -21,9 +24,64 @@
 #define VFIO_DEVICE_INFO_CAP_CXL            6
 #endif
 
+/* Linux 6.6 */
+#ifndef VFIO_DEVICE_BIND_IOMMUFD
+#define VFIO_DEVICE_BIND_IOMMUFD            _IO(VFIO_TYPE, VFIO_BASE + 18)
+#define VFIO_DEVICE_ATTACH_IOMMUFD_PT       _IO(VFIO_TYPE, VFIO_BASE + 19)
+#define VFIO_DEVICE_DETACH_IOMMUFD_PT       _IO(VFIO_TYPE, VFIO_BASE + 20)
+#endif
+#ifndef VFIO_PCI_HOT_RESET_FLAG_DEV_ID
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID      (1 << 0)
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED (1 << 1)
+#endif
+
+/* Linux 6.15 */
+#ifndef VFIO_DEVICE_ATTACH_PASID
+#define VFIO_DEVICE_ATTACH_PASID            (1 << 0)
+#define VFIO_DEVICE_DETACH_PASID            (1 << 0)
+#endif
+
+/* Later */
+#ifndef VFIO_DEVICE_BIND_FLAG_TOKEN
+#define VFIO_DEVICE_BIND_FLAG_TOKEN         (1 << 0)
+#endif
 #ifndef VFIO_DEVICE_FEATURE_DMA_BUF
 #define VFIO_DEVICE_FEATURE_DMA_BUF         11
 #endif
+
+/* struct vfio_device_info with what Linux 6.6 has appended */
+typedef struct SimDeviceInfo {
+    uint32_t argsz;
+    uint32_t flags;
+    uint32_t num_regions;
+    uint32_t num_irqs;
+    uint32_t cap_offset;
+    uint32_t pad;
+} SimDeviceInfo;
+
+/* struct vfio_device_bind_iommufd */
+typedef struct SimBindIommufd {
+    uint32_t argsz;
+    uint32_t flags;
+    int32_t iommufd;
+    uint32_t out_devid;
+    uint64_t token_uuid_ptr;
+} SimBindIommufd;
+
+/* struct vfio_device_attach_iommufd_pt */
+typedef struct SimAttach {
+    uint32_t argsz;
+    uint32_t flags;
+    uint32_t pt_id;
+    uint32_t pasid;
+} SimAttach;
+
+/* struct vfio_device_detach_iommufd_pt */
+typedef struct SimDetach {
+    uint32_t argsz;
+    uint32_t flags;
+    uint32_t pasid;
+} SimDetach;
 
 #define SIM_VENDOR_CXL                      0x1e98
 #define SIM_REGION_TYPE_CXL \

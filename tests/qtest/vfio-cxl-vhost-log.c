@@ -1,5 +1,5 @@
 /*
- * vfio-sim: a kernel's vhost that only writes down what memory it is given
+ * A kernel's vhost that only writes down what memory it is given
  *
  * To be preloaded into QEMU. Each file that QEMU takes for a vhost device
  * (vhostfd=) gets a line for each region of the memory table: guest address,

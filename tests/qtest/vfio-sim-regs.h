@@ -1,0 +1,1 @@
+../vfio-sim/vfio-sim-regs.h

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How sphinx makes the manual page."""
+
+project = 'vfio-sim'
+root_doc = 'vfio-sim'
+man_pages = [('vfio-sim', 'vfio-sim',
+              'CXL devices for VFIO on any Linux machine', [], 1)]
