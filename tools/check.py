@@ -18,7 +18,7 @@ import sim
 import tap
 from common import Clock, Failure, QEMU, RESULTS, ROOT, environment, main, say
 
-UNIT = ['test-cxl*', 'test-vfio-info-cap']
+UNIT = ['test-cxl*', 'test-vfio-info-cap', 'test-vfio-sim*']
 SIM_UNIT = ['test-vfio-sim*']
 QTEST = ['qtest-*/vfio-cxl*']
 
