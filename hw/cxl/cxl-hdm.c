@@ -295,8 +295,8 @@ static uint32_t cxl_hdm_read_dword(const CXLHDM *hdm, unsigned offset)
         return 0;
     }
     decoder = hdm->decoder[n];
-    reg = cxl_hdm_config_register(&decoder, (offset - HDM_FIRST) % CXL_HDM_STRIDE,
-                                  &mask);
+    reg = cxl_hdm_config_register(&decoder,
+                                  (offset - HDM_FIRST) % CXL_HDM_STRIDE, &mask);
     return reg ? *reg : 0;
 }
 

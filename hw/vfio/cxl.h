@@ -24,8 +24,8 @@ typedef struct VFIOCXLHidden VFIOCXLHidden;
  * @commit: property x-cxl-commit
  * @host_access: property x-cxl-host-access
  * @cxl: a device that is CXL for the guest, else NULL
- * @hidden: one that the kernel flags as CXL and is plain PCI for the guest, else
- *          NULL
+ * @hidden: one that the kernel flags as CXL and is plain PCI for the guest,
+ *          else NULL
  */
 typedef struct VFIOCXLState {
     OnOffAuto mode;

@@ -2,8 +2,8 @@
  * A machine with a simulated CXL Type-2 device, for tests
  *
  * vfio-sim, a program of its own, stands in for the kernel: it is preloaded
- * into the QEMU under test. The helpers program the PCI path to the device, as firmware would,
- * and then reach its registers as a guest's driver does.
+ * into the QEMU under test. The helpers program the PCI path to the device, as
+ * firmware would, and then reach its registers as a guest's driver does.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
