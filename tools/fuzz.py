@@ -26,9 +26,10 @@ from common import Clock, Failure, QEMU, ROOT, main, run_logged, say
 HARNESS = ROOT / 'tests/fuzz/fuzz-vfio-cxl-uapi.c'
 CORPUS = ROOT / 'tests/fuzz/corpus'
 OUT = ROOT / 'build/fuzz'
-KERNELS = ['v2', 'v3', 'v4', 'v5']
+# Each has an input of its name there
+KERNELS = sorted(path.name for path in CORPUS.glob('v[0-9]'))
 OPERATIONS = 1000000
-# Five kernels, two backends, two machines
+# The six kernels of the qtests, two backends, two machines
 MODES = 24
 # A run takes about 10 us; the limit is for a machine that is busy.
 SECONDS_PER_MILLION = 120

@@ -187,9 +187,13 @@ typedef struct VFIOCXLMode {
     bool iommufd;
 } VFIOCXLMode;
 
-/* Ends with NULL: those of all kernels, those of v2 */
+/*
+ * Each ends with NULL: all kernels, those of v2, and those that look at the
+ * physical decoder again after a reset
+ */
 extern const char *const vfio_cxl_kernels[];
 extern const char *const vfio_cxl_kernels_v2[];
+extern const char *const vfio_cxl_kernels_rereading[];
 
 /**
  * vfio_cxl_add() - Add a test for each of some kernels, for both backends

@@ -369,9 +369,6 @@ static void test_no_change_process(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", "v6",
-                                      NULL };
-
 /* A manager of VMs opens the files, and QEMU gets their descriptors alone */
 static void test_descriptors(gconstpointer data)
 {
@@ -407,7 +404,8 @@ int main(int argc, char **argv)
     vfio_cxl_add("dma", vfio_cxl_kernels, test_dma);
     vfio_cxl_add("maps-decoder", vfio_cxl_kernels, test_decoder);
     vfio_cxl_add("maps-life", vfio_cxl_kernels, test_life);
-    vfio_cxl_add("maps-reset-fails", rereads, test_reset_fails);
+    vfio_cxl_add("maps-reset-fails", vfio_cxl_kernels_rereading,
+                 test_reset_fails);
     vfio_cxl_add("maps-scratch", vfio_cxl_kernels, test_scratch);
     vfio_cxl_add("no-dma", vfio_cxl_kernels, test_no_dma);
     for (int i = 0; vfio_cxl_has(vfio_cxl_kernels, i); i++) {

@@ -736,8 +736,6 @@ static void add(const char *name, const char *const kernels[],
     }
 }
 
-static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", "v6",
-                                      NULL };
 static const char *const resets[] = { "v2-reset", "v4", "v5", "v6", NULL };
 static const char *const enables[] = { "v2-reset", NULL };
 static const char *const busy[] = { "v5", NULL };
@@ -759,7 +757,8 @@ int main(int argc, char **argv)
     vfio_cxl_add("hot-reset", vfio_cxl_kernels, test_hot_reset);
     add("no-flr", vfio_cxl_kernels, test_no_flr);
     add("busy", busy, test_busy);
-    add("host-decoder-lost", rereads, test_host_decoder_lost);
+    add("host-decoder-lost", vfio_cxl_kernels_rereading,
+        test_host_decoder_lost);
     add("memory-space-left-on", enables, test_memory_space_left_on);
     return g_test_run();
 }

@@ -8,7 +8,8 @@
  * With --device=ADDRESS the cases run on a real device instead, except those
  * that must tell the device or its firmware what to do. They reset the
  * device, write to its memory and change what the kernel lets them change;
- * bind the driver anew before the next run, as v3 keeps the changes until then.
+ * bind the driver anew before the next run, as a kernel may keep the changes
+ * until then.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
