@@ -24,6 +24,8 @@ import tap
 from common import Clock, Failure, QEMU, ROOT, main, run_logged, say
 
 HARNESS = ROOT / 'tests/fuzz/fuzz-vfio-cxl-uapi.c'
+SOURCES = ['cxl-compat.c', 'cxl-dvsec.c', 'cxl-host-regs.c', 'cxl-uapi.c',
+           'info-cap.c']
 CORPUS = ROOT / 'tests/fuzz/corpus'
 OUT = ROOT / 'build/fuzz'
 # Each has an input of its name there
@@ -55,8 +57,8 @@ def compile_harness(name: str, *extra: str) -> Path:
                 '-iquote', f'{src}/include', '-iquote',
                 f'{src}/host/include/generic', '-isystem',
                 f'{src}/linux-headers', *glib('--cflags'),
-                str(src / 'hw/vfio/cxl-uapi.c'),
-                str(src / 'hw/vfio/info-cap.c'), str(HARNESS),
+                *(str(src / 'hw/vfio' / name) for name in SOURCES),
+                str(HARNESS),
                 '-Wl,--start-group', str(obj / 'libqom.a'),
                 str(obj / 'libqemuutil.a'), '-Wl,--end-group',
                 *glib('--libs'), '-lm', '-lpthread', '-o', str(program)],
