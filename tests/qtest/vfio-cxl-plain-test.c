@@ -248,9 +248,9 @@ static void test_refused_on(gconstpointer data)
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl-commit=bogus",
                  "x-cxl-commit");
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-no-mmap=on",
-                 "no way to use its memory");
+                 "no way to use device memory");
     mode_refused(data, "--fault='" VFIO_CXL_HOST " mmap-memory errno=12'",
-                 CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map its memory");
+                 CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map device memory");
     /* Two ports of one number: only the first could be reached */
     mode_refused(data, "", CXL_BRIDGE
                  " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0"
@@ -267,7 +267,7 @@ static void test_no_mmap(gconstpointer data)
     g_autofree char *output = NULL;
 
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
-                 "does not let the device's memory be mapped");
+                 "does not allow device memory to be mapped");
     m = mode_start(data, "", "");
     assert_plain(m, data);
     cxl_machine_stop(m);
@@ -277,7 +277,7 @@ static void test_no_mmap(gconstpointer data)
                              mode_is_iommufd(data), ",bus=rp0",
                              &(int){ 0 });
     g_assert_nonnull(strstr(output, "used as plain PCI: the kernel does not "
-                            "let the device's memory be mapped"));
+                            "allow device memory to be mapped"));
     vfio_sim_stop(sim);
 }
 
@@ -337,14 +337,14 @@ static void test_unknown_form(gconstpointer data)
         CXLMachine *m;
 
         mode_refused(data, options, CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
-                     "x-cxl=on: the kernel describes the CXL device in a "
-                     "form that is not known");
+                     "x-cxl=on: the kernel describes the CXL device in an "
+                     "unknown form");
         output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
                                  mode_is_iommufd(data), ",bus=rp0",
                                  &(int){ 0 });
         g_assert_nonnull(strstr(output, "used as plain PCI: the kernel "
-                                "describes the CXL device in a form that is "
-                                "not known (capability 6"));
+                                "describes the CXL device in an unknown form "
+                                "(capability 6"));
         vfio_sim_stop(sim);
 
         m = mode_start(data, options, "");

@@ -324,7 +324,7 @@ static const struct {
 } refused[] = {
     { "dev1", HOST2, ", 'bus': 'rp1'", "has room for" },
     { "dev1", HOST2, ", 'bus': 'rp1', 'x-cxl-commit': 'guest', 'x-cxl': 'on'"
-      ", 'x-no-mmap': true", "no way to use its memory" },
+      ", 'x-no-mmap': true", "no way to use device memory" },
     { "dev1", HOST2, ", 'bus': 'rp3'", "has room for" },
     { "dev1", HOST2, ", 'bus': 'rp3', 'x-cxl-commit': 'guest'",
       "has room for" },
@@ -341,7 +341,7 @@ static const struct {
     { "dev1", HOST2, ", 'bus': 'rp1', 'bogus': 1", "bogus" },
     { "dev1", HOST2, ", 'bus': 'rp1'", "/dev/vfio/",
       "fault " HOST2 " open errno=16 count=1" },
-    { "dev1", HOST2, ", 'bus': 'rp1'", "cannot map its memory",
+    { "dev1", HOST2, ", 'bus': 'rp1'", "cannot map device memory",
       "fault " HOST2 " mmap-memory errno=12 count=1" },
     { "dev1", HOST2, ", 'bus': 'rp1', 'x-cxl': 'on'", "not a multiple",
       "set " HOST2 " mangle=memory-size-0" },
@@ -452,8 +452,8 @@ static void test_faults(gconstpointer data)
 /*
  * Migration
  */
-#define UNSAVED VFIO_CXL_HOST ": the state of a CXL device that is passed " \
-                "through cannot be saved; unplug it first"
+#define UNSAVED VFIO_CXL_HOST ": the state of a passed-through CXL device " \
+                "cannot be saved; unplug it first"
 
 static bool is_blocked(CXLMachine *m)
 {
@@ -532,7 +532,7 @@ static void test_migration(gconstpointer data)
 
 static void test_migration_options(gconstpointer data)
 {
-    const char *target = "cannot be present in the target of a migration";
+    const char *target = "cannot be present on the migration destination";
     CXLMachine *m;
 
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -only-migratable",
@@ -541,7 +541,7 @@ static void test_migration_options(gconstpointer data)
                  ",bus=rp0", target);
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW,
                  ",bus=rp0,enable-migration=on",
-                 "enable-migration=on: its state cannot be saved");
+                 "enable-migration=on: device state cannot be saved");
 
     m = start(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer");
     assert_refused(device_add(m, mode_is_iommufd(data), "dev0", VFIO_CXL_HOST,

@@ -15,7 +15,7 @@ static const char *const one_kernel[] = { "v5", NULL };
 #define HOST(n) "0000:c" #n ":00.0"
 #define DEVICE(n, port) \
     " -device vfio-pci,id=dev" #n ",host=" HOST(n) ",bus=" port
-/* All windows must stand in one option */
+/* All windows must be given in one option */
 #define WINDOW(n, bridge, size) \
     "cxl-fmw." #n ".targets.0=" bridge ",cxl-fmw." #n ".size=" size
 #define ONE_WINDOW(size) " -M " WINDOW(0, "cxl.0", size)
@@ -654,7 +654,7 @@ static void test_plug_refused(gconstpointer data)
     plug_fails(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp3'",
                "no CXL fixed memory window that targets host bridge 'cxl.1'");
     plug_fails(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp5'",
-               "the next system reset would find no place for all");
+               "the next system reset could not place all");
     g_assert_true(cxl_topology_shows(t, place, HOST(3), 0));
     qtest_system_reset(t->qts);
     cxl_topology_enumerate(t);
@@ -674,7 +674,7 @@ static void test_refusals(gconstpointer data)
                  SWITCHES_BRIDGE SWITCHES_RP0
                  " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0"
                  CXL_WINDOW, ",bus=rp1",
-                 "rp1: 'rp0' has the same port number 0, so that decoders "
+                 "rp1: 'rp0' has the same port number 0, so decoders "
                  "cannot tell them apart: give each cxl-rp of a host bridge "
                  "or switch its own port=");
     mode_refused(data, "--memory=256M",
@@ -691,14 +691,14 @@ static void test_refusals(gconstpointer data)
                  " -object memory-backend-ram,id=mem0,size=256M"
                  " -device cxl-type3,id=type3,bus=rp0,volatile-memdev=mem0,"
                  "multifunction=on,addr=0.0" CXL_WINDOW, ",bus=rp0,addr=0.1",
-                 "give each a port of its own with bus=");
+                 "give each device a port of its own with bus=");
     mode_refused(data, "--memory=512M --devices=4",
                  SWITCHES_BRIDGE SWITCHES_RP0 SWITCHES_RP1
                  DEVICE(2, "rp0") ONE_WINDOW("768M"), ",bus=rp1",
                  "has room for 512 MiB of device memory: add one with -M "
                  "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=512M, or switch "
-                 "CXL off for the device with x-cxl=off (all windows stand in "
-                 "one -M option)");
+                 "CXL off for the device with x-cxl=off (all windows must be "
+                 "given in one -M option)");
 
     /* Five ports in turn, and four decoders: the fifth does not find one */
     g_string_append(many, SWITCHES_BRIDGE ONE_WINDOW("8G"));
@@ -722,7 +722,7 @@ static void test_refusals(gconstpointer data)
                                "bus_nr=%u", i, 12 + 8 * i);
     }
     mode_refused(data, "--memory=256M", many->str, ",bus=rp0",
-                 "the machine has room for the registers of 16 pxb-cxl, and "
+                 "the machine has room for the registers of 16 pxb-cxl, but "
                  "not for 17: add root ports to one of them instead, with "
                  "-device cxl-rp,bus=cxl.0,port=N");
 }
