@@ -121,7 +121,7 @@ static bool sysfs_merged(const char *path)
     return false;
 }
 
-/* Otherwise only what belongs to a device of ours */
+/* Otherwise only paths that belong to a device of ours */
 static bool sysfs_ours(const char *path)
 {
     unsigned i;
