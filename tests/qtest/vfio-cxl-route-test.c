@@ -57,7 +57,7 @@ static void test_other_device(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* What one decoder cannot be: more of them are (v2 only) */
+/* Several decoders, unlike a single one (v2 only) */
 static void test_decoders(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=1G --decoders=4",
@@ -88,7 +88,7 @@ static void test_decoders(gconstpointer data)
 }
 
 /*
- * Firmware programs what decodes between window and device
+ * Firmware programs the decoders between window and device
  */
 static void test_firmware_path(gconstpointer data)
 {
@@ -265,8 +265,8 @@ static void test_firmware_stable(gconstpointer data)
 }
 
 /*
- * Alignment to 1 GiB is a wish, also where a later device pays for it: by
- * its room (on q35, where windows are not aligned), or by its decoders
+ * Alignment to 1 GiB is optional, even if it costs a later device its room (on
+ * q35, where windows are not aligned) or its decoders
  */
 static void test_firmware_alignment(gconstpointer data)
 {
@@ -352,7 +352,7 @@ static void test_levels(gconstpointer data)
     recommit(t, us1, 1);
     assert_switches(t);
 
-    /* 8-byte accesses to QEMU's own ports do nothing, as ever */
+    /* 8-byte accesses to QEMU's own ports still do nothing */
     qtest_writeq(t->qts, us1->hdm + HDM_CTRL(1), 0);
     g_assert_cmphex(qtest_readq(t->qts, us1->hdm + HDM_CTRL(1)), ==, 0);
     assert_switches(t);
@@ -464,7 +464,7 @@ static void test_windows(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* Emulated memory beside it, in the same window, stays as it is */
+/* Emulated memory next to it, in the same window, is unchanged */
 static void test_type3(gconstpointer data)
 {
     CXLTopology *t = cxl_topology_start(
@@ -512,7 +512,7 @@ static void test_type3(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* Two functions behind one port: none gets what the other has */
+/* Two functions behind one port: neither gets what the other has */
 static void test_functions(gconstpointer data)
 {
     CXLTopology *t = cxl_topology_start(
@@ -612,7 +612,7 @@ static void test_plug(gconstpointer data)
     cxl_topology_enumerate(t);
     g_assert_cmphex(cxl_node_base(t, cxl_topology_find(t, "dev1"), 0), ==, 0);
 
-    /* Where a decoder is to be programmed it arrives uncommitted */
+    /* If a decoder has to be programmed, it arrives uncommitted */
     plug_ok(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp2'");
     power_slot(t, cxl_topology_find(t, "rp2"), true);
     cxl_topology_enumerate(t);
@@ -631,7 +631,7 @@ static void test_plug(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* What would find no place at the next reset is refused, with no trace */
+/* A device that could not be placed at the next reset is refused cleanly */
 static void test_plug_refused(gconstpointer data)
 {
     CXLTopology *t = cxl_topology_start(
@@ -665,7 +665,7 @@ static void test_plug_refused(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* What cannot work is refused at start, and the message says what would */
+/* Impossible setups are refused at start, with a message that helps */
 static void test_refusals(gconstpointer data)
 {
     g_autoptr(GString) many = g_string_new("");
@@ -741,7 +741,7 @@ static void test_too_many_bridges(void)
     qtest_quit(qts);
 }
 
-/* As large as it gets */
+/* The largest machine */
 static void test_sixteen(gconstpointer data)
 {
     g_autoptr(GString) options = g_string_new("");

@@ -399,7 +399,7 @@ static void test_type(Fixture *f, gconstpointer count)
     g_assert_cmphex(rd(f, CTRL(0)), ==, HOST_ONLY);
 }
 
-/* Whatever is written, what is committed is consistent */
+/* Committed decoders are consistent, regardless of what is written */
 static void test_random(Fixture *f, gconstpointer count)
 {
     uint64_t commits = 0;
