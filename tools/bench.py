@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""make bench: what passthrough of CXL memory costs, as ratios.
+"""make bench: the cost of passthrough of CXL memory, as ratios.
 
-Each ratio compares two things measured by turns in one run, so that a busy
-machine disturbs both. It is a measurement, no test: the aims are printed
-beside what was found, and the status is 0 when all was measured.
+Each ratio compares two things measured alternately in one run, so that a busy
+machine disturbs both. It is a measurement, not a test: the aims are printed
+next to the results, and the status is 0 if everything was measured.
 
-QUICK=1 takes less than a minute, with few samples: to see that it works.
+QUICK=1 takes less than a minute, with few samples, to check that it works.
 """
 
 import ctypes
