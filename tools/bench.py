@@ -179,7 +179,7 @@ OPERATIONS = {'write': m.WRITE, 'read': m.READ, 'copy': m.COPY,
 
 
 def kvm_access() -> None:
-    """Memory and registers, with a plain device beside the CXL one."""
+    """Memory and registers, with a plain device next to the CXL one."""
     ours, noise = [], []
     for boot in reversed(range(BOOTS)):
         with start('kvm', ['--devices=2', '--memory=256M', '--topology=B'],

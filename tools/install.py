@@ -4,7 +4,7 @@
 install.py          to $DESTDIR$PREFIX (PREFIX is /usr/local by default)
 install.py check    to a directory below build/, and boot guests from there
 
-QEMU looks for its data beside the directory that it runs from, so the prefix
+QEMU looks for its data next to the directory that it runs from, so the prefix
 can be moved as a whole.
 """
 

@@ -87,7 +87,7 @@ COMMON = {'x86_64': '-cpu max -m 512M ',
 
 class Access(NamedTuple):
     """How fw_cfg is reached."""
-    ram: int            # a place in RAM that nobody needs
+    ram: int            # an unused place in RAM
     commands: str       # start a transfer whose command is there
     prepare: str = ''   # what firmware does before it reads the tables
 

@@ -2,7 +2,7 @@
 """The assembled tree: a git work tree with the release, our hooks over it.
 
 tree.py              fetch, check and assemble
-tree.py refresh      write the hooks anew from the tree
+tree.py refresh      write the hooks again from the tree
 tree.py discard      drop edits that no hook has
 tree.py rebase       move the hooks to another release (TO=, or QEMU_SRC=)
 
@@ -382,7 +382,7 @@ class Tree:
         raise Failure(said)
 
     def refresh(self, wanted: str = '') -> List[str]:
-        """Write the hooks anew; returns those that changed."""
+        """Write the hooks again; returns those that changed."""
         onto = self.commit('refs/qct/onto')
         if onto:
             self.go_on()

@@ -166,7 +166,7 @@ static void vfio_cxl_active_poll(void *opaque)
 {
     VFIOCXL *cxl = opaque;
 
-    /* It cannot be active in low power; the return to D0 starts anew */
+    /* It cannot be active in low power; the return to D0 starts again */
     if (vfio_cxl_config_allows(cxl, NULL)) {
         vfio_cxl_active_check(cxl);
         vfio_cxl_update(cxl);

@@ -5,10 +5,10 @@
  * physical ones. VFIO is not notified when the memory at such an address goes
  * away. With RAM this does not happen while devices use it; the memory of a
  * device, however, leaves the guest's map in the course of normal operation,
- * and a mapping of it would lead to memory that may not be touched, or that the
- * kernel has revoked. So mappings of RAM devices are recorded, removed when the
- * memory leaves the guest's map, and made again when it is back at the same
- * address.
+ * and a mapping of it would then lead to memory that must not be accessed, or
+ * that the kernel has revoked. So mappings of RAM devices are recorded, removed
+ * when the memory leaves the guest's map, and made again when it is back at the
+ * same address.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -607,7 +607,7 @@ static void test_plug(gconstpointer data)
     g_assert_cmphex(cxl_node_base(t, node, 0), ==, place);
     g_assert_cmphex(cxl_node_size(t, node, 0), ==, 2 * M256);
     g_assert_true(cxl_topology_shows(t, place, HOST(1), 0));
-    /* Firmware's part is over */
+    /* Firmware has finished its part */
     cxl_node_bus_reset(t, cxl_topology_find(t, "rp0"));
     cxl_topology_enumerate(t);
     g_assert_cmphex(cxl_node_base(t, cxl_topology_find(t, "dev1"), 0), ==, 0);

@@ -2,7 +2,7 @@
  * ACPI tables of a machine that runs no firmware, as text
  *
  * iasl disassembles the DSDT. The other tables have few fields, and iasl of
- * Debian 12 knows neither the CEDT nor generic ports.
+ * Debian 12 supports neither the CEDT nor generic ports.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -289,7 +289,7 @@ static void test_refusals(Fixture *f, gconstpointer count)
     g_assert_cmpuint(f->checks, ==, 1);
     g_assert_cmpuint(f->updates, ==, 0);
 
-    /* Refused, it can still be changed, and the error goes with success */
+    /* Once refused, it can still be changed, and success clears the error */
     f->refuse = false;
     g_assert_true(commit(f, 0, 5 * GiB, M256));
     g_assert_cmphex(rd(f, CTRL(0)), ==, COMMIT | COMMITTED);

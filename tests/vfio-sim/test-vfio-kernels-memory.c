@@ -366,7 +366,7 @@ static void test_page_faults(void)
     g_assert_cmpint(stat_of(host, "page-faults"), ==, size / page);
     g_assert_cmpint(stat_of(host, "memory-maps"), ==, 2);
     ok(ioctl(d->container, VFIO_IOMMU_UNMAP_DMA, &u));
-    /* Until they are mapped anew */
+    /* Until they are mapped again */
     control_ok("set %s fault-ns=%u", host, (unsigned)(page / 16));
     g_assert_true(mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                        d->fd, region(d->mem, 0)) == p);
