@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""make fuzz: arbitrary replies of a kernel, and a guest that does anything.
+"""make fuzz: arbitrary replies of a kernel, and arbitrary actions of a guest.
 
 fuzz.py                both of what follows, ten million runs and a million
                        operations
@@ -7,7 +7,7 @@ fuzz.py RUNS [TAP]     feed replies to the reader of the kernel's interface, by
                        libFuzzer with ASan and UBSan, from tests/fuzz/corpus
 fuzz.py --guest [OPS]  vfio-cxl-blind-test, OPS operations over all kernels,
                        both backends and both machines
-fuzz.py --seeds        write what each kernel says to tests/fuzz/corpus again
+fuzz.py --seeds        write each kernel's reply to tests/fuzz/corpus again
 """
 
 import os
@@ -75,7 +75,7 @@ def write_seeds() -> int:
 
 
 def check_seeds(program: Path, results: Path) -> None:
-    """What each kernel says is accepted as that kernel's."""
+    """The reply of each kernel is recognised as that kernel's."""
     for name in KERNELS:
         run_logged([str(program), str(CORPUS / name)], OUT / 'seed.log',
                    f'the reader on the reply of a {name} kernel', timeout=60,

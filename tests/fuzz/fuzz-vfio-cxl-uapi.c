@@ -1,10 +1,10 @@
 /*
  * Fuzz the reader of VFIO's CXL interface
  *
- * The input is what a kernel answers: to GET_INFO, to GET_REGION_INFO for
- * each region, and to reads of config space and component registers. The
- * reader must not touch what is outside the replies, must come to an end, and
- * what it accepts must be consistent.
+ * The input is a kernel's replies: to GET_INFO, to GET_REGION_INFO for each
+ * region, and to reads of config space and component registers. The reader must
+ * not access anything outside the replies, must terminate, and must only accept
+ * consistent replies.
  *
  * tools/fuzz.py runs it under libFuzzer. With VFIO_CXL_FUZZ_EXPECT=NAME in the
  * environment the input must be accepted as that kernel's. Built with
@@ -28,7 +28,7 @@
 #define REGIONS 13
 #define REPLY 160
 
-/* What the kernel says. Where the input is shorter the rest is zeros. */
+/* Replies of the kernel. If the input is shorter, the rest is zeros. */
 typedef struct Input {
     uint8_t num_regions;
     uint8_t fail_reads;         /* 1 in so many reads fails, 0: none */
@@ -47,7 +47,7 @@ static unsigned reads;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Exactly as long as the kernel says it is, so that ASan sees its end */
+/* Of exactly the length that the kernel reports, so that ASan sees its end */
 static void *copy_reply(const uint8_t *reply, uint32_t minimum)
 {
     uint32_t argsz = MAX(MIN((uint32_t)ldl_he_p(reply), REPLY), minimum);
@@ -182,7 +182,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-/* Whatever the kernel said, this is what the rest of QEMU relies on */
+/* The rest of QEMU relies on this, regardless of the kernel's replies */
 static void check(const VFIOCXLInfo *info)
 {
     struct vfio_region_info **reginfo = vdev.vbasedev.reginfo;
@@ -327,7 +327,7 @@ static void fill_bar(Input *in, uint64_t hole)
     memcpy(to + sizeof(info) + sizeof(cap), areas, sizeof(areas));
 }
 
-/* Like what a kernel of the generation says of a device with one decoder */
+/* Replies of a kernel of that generation for a device with one decoder */
 static void make_seed(const Generation *g, Input *in)
 {
     struct vfio_device_info *info = (void *)in->device;
@@ -402,7 +402,7 @@ static void make_seed(const Generation *g, Input *in)
     }
 }
 
-/* What is one step from being accepted, and must not be */
+/* Replies that are nearly acceptable, and must be refused */
 static void spoil(const Generation *g, Input *in, const char *how)
 {
     uint8_t *hdm = in->registers + (g->geometry ? 0 : HDM);

@@ -3,8 +3,8 @@
 """
 Tests of scripts/vfio-cxl-host.py on the host that vfio-sim makes.
 
-The environment names what is tested: VFIO_CXL_HOST, QEMU_X86_64 and
-QEMU_AARCH64 (each may be missing), and VFIO_SIM where vfio-sim is not in PATH.
+The environment sets what is tested: VFIO_CXL_HOST, QEMU_X86_64 and
+QEMU_AARCH64 (each may be missing), and VFIO_SIM if vfio-sim is not in PATH.
 """
 
 import json
@@ -50,7 +50,7 @@ def ask(*args: str, sim: Tuple[str, ...] = ()) -> Dict[str, Any]:
 
 
 def failures(reply: Dict[str, Any]) -> List[str]:
-    """What does not work, according to the program."""
+    """The problems that the program reports."""
     return [f['text'] for f in reply['findings'] if f['verdict'] == 'FAIL']
 
 
@@ -94,7 +94,7 @@ class TestGenerations(unittest.TestCase):
 
 
 class TestProblems(unittest.TestCase):
-    """What does not work is named, and the status says so."""
+    """Problems are named, and the status shows failure."""
 
     def fails(self, check: str, words: str, *args: str,
               sim: Tuple[str, ...] = ()) -> None:
@@ -108,7 +108,7 @@ class TestProblems(unittest.TestCase):
         self.fails('kernel', 'ordinary PCI', sim=('--kernel=none',))
 
     def test_not_mappable(self) -> None:
-        self.fails('memory', 'does not let it be mapped',
+        self.fails('memory', 'does not allow it to be mapped',
                    sim=('--kernel=v2-nommap',))
 
     def test_not_committed(self) -> None:
@@ -138,7 +138,7 @@ class TestProblems(unittest.TestCase):
             '--fault=0000:c1:00.0 device_get_info errno=5',))
 
     def test_malformed(self) -> None:
-        """Whatever the kernel says, there is a report."""
+        """There is a report for any reply of the kernel."""
         text = subprocess.run([SIM, '--mangle=help'], stdout=subprocess.PIPE,
                               text=True, timeout=60, check=True).stdout
         names = re.findall(r'^  (\S+) +(?:\* )?(v\d)', text, re.MULTILINE)
@@ -247,7 +247,7 @@ class TestCommand(unittest.TestCase):
 
 
 class TestLibvirt(unittest.TestCase):
-    """The XML is what it should be; libvirt's own tests define it."""
+    """The XML is as expected; libvirt's own tests define it."""
 
     OLD = '''<domain type='kvm'><name>old</name><memory unit='GiB'>3</memory>
       <os><type arch='x86_64' machine='pc-q35-10.2'>hvm</type></os><devices>
