@@ -33,7 +33,7 @@ typedef struct Input {
     uint8_t num_regions;
     uint8_t fail_reads;         /* 1 in so many reads fails, 0: none */
     uint16_t region_errors;     /* a bit for each region */
-    uint32_t unused;            /* replies are aligned as malloc() does */
+    uint32_t gate;              /* 1: memory goes with Memory Space */
     uint8_t device[REPLY];
     uint8_t region[REGIONS][REPLY];
     uint8_t config[0x200];      /* from 0x100 on; below it all is zeros */
@@ -44,6 +44,7 @@ typedef struct Input {
 static Input input;
 static VFIOPCIDevice vdev;
 static unsigned reads;
+static uint16_t command;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -95,6 +96,10 @@ static int region_read(VFIODevice *vbasedev, uint8_t nr, off_t off,
     }
     if (nr == VFIO_PCI_CONFIG_REGION_INDEX) {
         g_assert(at + size <= PCIE_CONFIG_SPACE_SIZE);
+        if (at == PCI_COMMAND && size == sizeof(command)) {
+            memcpy(data, &command, size);
+            return size;
+        }
         from = input.config;
         have = sizeof(input.config);
         at -= PCI_CONFIG_SPACE_SIZE;
@@ -112,6 +117,10 @@ static int region_read(VFIODevice *vbasedev, uint8_t nr, off_t off,
 static int region_write(VFIODevice *vbasedev, uint8_t nr, off_t off,
                         uint32_t size, void *data, bool post)
 {
+    if (nr == VFIO_PCI_CONFIG_REGION_INDEX && off == PCI_COMMAND &&
+        size == sizeof(command)) {
+        memcpy(&command, data, size);
+    }
     return size;
 }
 
@@ -128,6 +137,9 @@ bool vfio_cxl_memory_readable(const VFIOCXLInfo *info)
 {
     uint32_t value;
 
+    if (input.gate == 1 && !(le16_to_cpu(command) & PCI_COMMAND_MEMORY)) {
+        return false;
+    }
     return region_read(info->vbasedev, info->memory_region, 0, sizeof(value),
                        &value) > 0;
 }
@@ -232,6 +244,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&input, 0, sizeof(input));
     memcpy(&input, data, MIN(size, sizeof(input)));
     reads = 0;
+    command = 0;
     memset(&vdev, 0, sizeof(vdev));
     device->name = (char *)"fuzz";
     device->io_ops = &io_ops;
@@ -273,13 +286,15 @@ typedef struct Generation {
     bool geometry;
     unsigned memory;
     uint64_t registers_size;
+    uint32_t gate;
 } Generation;
 
 static const Generation generations[] = {
     { "v2", 0x80001e98, true, false, false, 9, HDM + 0x30 },
     { "v3", 0x80001e98, false, true, false, 10, 0x10000 },
     { "v4", 4, false, false, true, 9, 0x30 },
-    { "v5", 0x80001e98, false, false, true, 9, 0x30 },
+    { "v5", 0x80001e98, false, false, true, 9, 0x30, 1 },
+    { "v6", 0x80001e98, false, false, true, 9, 0x30 },
 };
 
 static void fill_region(Input *in, unsigned index, uint32_t flags,
@@ -343,6 +358,7 @@ static void make_seed(const Generation *g, Input *in)
 
     memset(in, 0, sizeof(*in));
     in->num_regions = 11;
+    in->gate = g->gate;
     info->argsz = sizeof(*info);
     info->flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_CXL;
     info->num_regions = 11;
