@@ -128,7 +128,23 @@ class Session:
     def __exit__(self, kind: Optional[Type[BaseException]],
                  value: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
+        if isinstance(value, GuestError) and self.proc.poll() is None:
+            value.args = ('\n'.join([str(value), *self.diagnosis()]),)
         self.close()
+
+    def diagnosis(self) -> List[str]:
+        """The state of QEMU and where the vCPUs are, for a guest that is stuck.
+        """
+        found = []
+        for line in ('info status', 'info registers -a', 'info registers -a'):
+            try:
+                text = str(self.monitor.execute('human-monitor-command',
+                                                command_line=line))
+            except GuestError as err:
+                return found + [str(err)]
+            found += [x.strip() for x in text.splitlines()
+                      if re.match(r'VM status|CPU#|RIP=|EIP=|\s*PC=', x)]
+        return found
 
     def close(self) -> None:
         """End it, whatever it does."""

@@ -52,7 +52,7 @@ class LifeTest(SessionTest):
         super().__init__(name, machine,
                          [self.prefix + step for step in self.STEPS])
         self.counts = counts
-        # Does a reset by the kernel clear the memory? docs/vfio-sim.rst
+        # Does a reset by the kernel clear the memory? See vfio-sim's manual
         self.clears = kernel in SINCE_V5
         self.case = Case(machine, 'any', 'legacy', 'none', smp=2,
                          kernel=kernel, topology=ONE)

@@ -4,12 +4,13 @@
 
 """Tests with guests, each of one or more points."""
 
+import re
 import shutil
 from dataclasses import dataclass, field
 from typing import Dict, List
 
 from boot import Case, Harness, Result, tail
-from console import Session
+from console import QEMU_MAY_SAY, Session
 from debian import GuestError
 from listing import compare
 
@@ -98,8 +99,9 @@ class SessionTest(Test):
         except GuestError as error:
             self.notes += str(error).splitlines()
             log = harness.log(self.name)
-            for place in (log.with_suffix('.qemu'), log):
-                self.notes += ['  ' + x for x in tail(place).splitlines()]
+            for place in (log, log.with_suffix('.qemu')):
+                self.notes += ['  ' + x for x in tail(place).splitlines()
+                               if not re.search(QEMU_MAY_SAY, x)]
             self.notes.append(f'log: {log}')
 
     def steps(self, harness: Harness) -> None:
