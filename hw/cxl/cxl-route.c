@@ -388,11 +388,6 @@ void cxl_route_update_all(void)
     g_ptr_array_unref(wanted);
 }
 
-void cxl_route_update(CXLEndpoint *ep)
-{
-    cxl_route_update_all();
-}
-
 GSList *cxl_endpoints(void)
 {
     CXLRoutes *routes = cxl_route_find_all();

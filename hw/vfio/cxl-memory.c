@@ -68,7 +68,7 @@ void vfio_cxl_update(VFIOCXL *cxl)
     if (vfio_cxl_is_open(cxl)) {
         vfio_cxl_scratch_remove(cxl);
     }
-    cxl_route_update(CXL_ENDPOINT(cxl));
+    cxl_route_update_all();
     if (!vfio_cxl_is_open(cxl)) {
         vfio_cxl_scratch_place(cxl);
     }

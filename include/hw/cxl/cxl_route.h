@@ -83,12 +83,6 @@ void cxl_route_remove(CXLEndpoint *ep);
 void cxl_route_update_all(void);
 
 /**
- * cxl_route_update() - Update the map after a change in one endpoint
- * @ep: the endpoint
- */
-void cxl_route_update(CXLEndpoint *ep);
-
-/**
  * cxl_endpoints() - Get all endpoints
  *
  * Returns: CXLEndpoints in the order of bus_nr of the host bridge, numbers of
