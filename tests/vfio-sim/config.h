@@ -23,11 +23,20 @@
 #define SIM_GROUP_MAJOR     510
 #define SIM_MISC_MAJOR      10
 
+/* The host's SMMUv3s; none: an IOMMU without nested translation */
+typedef struct SimSmmuConfig {
+    unsigned count;                 /* devices are spread over them, 0: none */
+    bool ats;
+    unsigned pasid_bits;
+    unsigned oas;                   /* bits of an output address */
+} SimSmmuConfig;
+
 typedef struct SimConfig {
     char dir[SIM_PATH_MAX];
     char id[24];                    /* tells state directories apart */
     char kernel[32];
     char iova[8];                   /* "x86" or "arm": the host's IOVA holes */
+    SimSmmuConfig smmu;
     unsigned devices;
     uint64_t memory;
     unsigned decoders;

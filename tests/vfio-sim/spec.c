@@ -22,7 +22,8 @@ static const char *const ioctl_ops[] = {
     "device_attach_iommufd_pt", "device_detach_iommufd_pt", "destroy",
     "ioas_alloc", "ioas_allow_iovas", "ioas_copy", "ioas_iova_ranges",
     "ioas_map", "ioas_map_file", "ioas_unmap", "option", "hwpt_alloc",
-    "get_hw_info", "ioas_change_process",
+    "get_hw_info", "ioas_change_process", "hwpt_invalidate", "viommu_alloc",
+    "vdevice_alloc", "veventq_alloc",
 };
 
 static const char *const region_ops[] = { "pread-", "pwrite-", "mmap-" };
