@@ -76,6 +76,8 @@ typedef enum SimKnob {
     SIM_KNOB_NO_BAR_AREAS,          /* v6: no part of BAR 0 can be mapped */
     SIM_KNOB_GUARD_MAP,             /* none: writes to the DVSEC are filtered */
     SIM_KNOB_PFNMAP,                /* iommufd maps device memory by address */
+    SIM_KNOB_LOSE_INVALIDATIONS,    /* the next are not done, behind its SMMU */
+    SIM_KNOB_LOSE_EVENTS,           /* and nobody hears of these */
     SIM_KNOB_GEOMETRY_ID,
     SIM_KNOB_GEOMETRY_FORM,         /* 64 or 32: bits of the offset */
     SIM_KNOB_MANGLE,                /* number of a malformation */

@@ -386,6 +386,22 @@ static bool convert(SimIommufd *ictx, const SimObject *viommu, uint64_t *cmd,
     }
 }
 
+/* A test may ask for an SMMU that loses commands */
+static bool is_lost(const SimSmmu *smmu)
+{
+    unsigned i;
+
+    for (i = 0; i < sim_config()->devices; i++) {
+        SimDevice *dev = sim_device(i);
+
+        if (dev->st && dev->stream->smmu == smmu &&
+            sim_knob_use(dev, SIM_KNOB_LOSE_INVALIDATIONS)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 typedef struct Command {
     uint64_t cmd[2];
     SimStream *stream;
@@ -441,8 +457,10 @@ int sim_smmu_invalidate(SimIommufd *ictx, SimObject *viommu,
             continue;
         }
         for (; last < i; last++) {
-            sim_smmu_command(viommu->smmu, cmds[last].stream, viommu->vmid,
-                             cmds[last].cmd);
+            if (!is_lost(viommu->smmu)) {
+                sim_smmu_command(viommu->smmu, cmds[last].stream,
+                                 viommu->vmid, cmds[last].cmd);
+            }
         }
     }
     if (!ret || ret == -EIO) {

@@ -337,6 +337,8 @@ int sim_fault_region(SimDevice *dev, const char *op, unsigned region);
 /* Returns NULL or what is wrong with @spec */
 const char *sim_fault_add(SimState *st, const char *spec);
 const char *sim_knob_set(SimDevice *dev, const char *spec);
+/* One of those that count down */
+bool sim_knob_use(SimDevice *dev, SimKnob knob);
 const char *sim_region_name(SimDevice *dev, unsigned region);
 
 /* fds.c */

@@ -194,7 +194,8 @@ static void report(const Request *q, const Fault *f)
         return;
     }
     if (!ste->viommu || !ste->viommu->veventq || f->stage2 ||
-        !forwarded(f->type)) {
+        !forwarded(f->type) ||
+        sim_knob_use(q->dev, SIM_KNOB_LOSE_EVENTS)) {
         sim_count(q->dev, SIM_STAT_EVENTS_UNTOLD);
         return;
     }

@@ -373,6 +373,30 @@ static void test_stats(void)
     g_assert_cmpuint(stat_of(HOST0, "events-untold"), ==, 1);
 }
 
+/* What a test of a VMM can plant */
+static void test_planted(void)
+{
+    uint32_t id;
+    int fd;
+    Space s;
+
+    open_queue(&s, 4, &id, &fd);
+    control_ok("set " HOST0 " lose-events=1");
+    dma_read(&s.d, 0x1000, 0);
+    no_event(fd);
+    dma_read(&s.d, 0x1000, 0);
+    expect(fd, F_TRANSLATION, -1, RNW | CLASS_IN, 0x1000);
+    map_page(&s.table, 0x1000, s.page[0], 12, PTE_RW);
+    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, 0x11111111);
+    map_page(&s.table, 0x1000, s.page[1], 12, PTE_RW);
+    control_ok("set " HOST0 " lose-invalidations=2");
+    command(&s.d, TLBI_ALL, 0);
+    command(&s.d, TLBI_VA(1), 0x1000);
+    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, 0x11111111);
+    command(&s.d, TLBI_VA(1), 0x1000);
+    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, 0x22222222);
+}
+
 const Case event_cases[] = {
     { "events/faults", test_faults },
     { "events/partial", test_partial },
@@ -381,5 +405,6 @@ const Case event_cases[] = {
     { "events/lost", test_lost },
     { "events/queue", test_queue },
     { "events/stats", test_stats, .control = true },
+    { "events/planted", test_planted, .control = true },
     { }
 };

@@ -267,7 +267,8 @@ uint64_t *map_page(Table *t, uint64_t iova, uint64_t ipa, unsigned bits,
     uint64_t table = t->root, *pte;
 
     for (;;) {
-        pte = (uint64_t *)at(table) + (iova >> shift & ((1u << index_bits) - 1));
+        pte = at(table);
+        pte += iova >> shift & ((1u << index_bits) - 1);
         if (shift == bits) {
             break;
         }
