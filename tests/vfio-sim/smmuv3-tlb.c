@@ -247,7 +247,8 @@ static void tlbi_range(SimXlatRange *r, const uint64_t *cmd)
     r->first = r->last = addr;
     if (tg) {
         r->granule = 10 + 2 * tg;
-        r->level = ttl;
+        /* No block of 32 GiB; that is reserved, and taken for any level */
+        r->level = tg == 2 && ttl == 1 ? 0 : ttl;
         r->first = addr >> r->granule << r->granule;
         r->last = r->first + (pages << r->granule) - 1;
         if (r->last < r->first) {

@@ -14,6 +14,18 @@
 #include "smmuv3.h"
 
 #define CD_SIZE         64
+#define CD_ENDI         (1ull << 15)
+#define CD_V            (1ull << 31)
+#define CD_AFFD         (1ull << 35)
+#define CD_AA64         (1ull << 41)
+#define CD_HD           (1ull << 42)
+#define CD_HA           (1ull << 43)
+#define CD_S            (1ull << 44)
+#define CD_R            (1ull << 45)
+/* In the words of either half */
+#define CD_HAD          (1ull << 1)
+#define CD_TTB          0xffffffffffff0ull
+
 #define MASK(n)         ((n) >= 64 ? UINT64_MAX : (1ull << (n)) - 1)
 
 enum {
@@ -22,14 +34,14 @@ enum {
     CLASS_IN = 2,
 };
 
+/* The reserved value terminates, too */
 enum {
-    S1DSS_TERMINATE = 0,
     S1DSS_BYPASS = 1,
     S1DSS_SSID0 = 2,
 };
 
+/* S1FMT is linear otherwise, with the reserved value as well */
 enum {
-    S1FMT_LINEAR = 0,
     S1FMT_4K_L2 = 1,
     S1FMT_64K_L2 = 2,
 };
@@ -200,8 +212,11 @@ static void report(const Request *q, const Fault *f)
         return;
     }
     evt[0] |= (uint64_t)ste->vsid << 32;
-    if (q->ssv) {
-        evt[0] |= 1ull << 11 | (uint64_t)q->ssid << 12;
+    if (q->ssv && f->type != SIM_EVT_F_STREAM_DISABLED) {
+        evt[0] |= (uint64_t)q->ssid << 12;
+        if (f->type != SIM_EVT_C_BAD_SUBSTREAMID) {
+            evt[0] |= 1ull << 11;       /* SSV */
+        }
     }
     if (f->has_address) {
         evt[1] = (q->write ? 0 : 1ull << 35) | (uint64_t)f->class << 40;
@@ -225,6 +240,11 @@ static bool input_fault(Fault *f, uint8_t type)
 
 /* -- context descriptors */
 
+static unsigned s1cdmax(const SimStream *s)
+{
+    return sim_config()->smmu.pasid_bits ? SIM_STE_S1CDMAX(s->ste.word[0]) : 0;
+}
+
 /* The guest's memory, through stage 2 */
 static bool fetch(const Request *q, uint64_t ipa, void *buf, size_t size,
                   uint8_t class, Fault *f)
@@ -237,10 +257,11 @@ static bool fetch(const Request *q, uint64_t ipa, void *buf, size_t size,
     return false;
 }
 
-static bool l2_table(const Request *q, uint32_t ssid, uint64_t *cd, Fault *f)
+/* @shift: log2 of how many CDs a table of the second level has */
+static bool l2_table(const Request *q, uint32_t ssid, unsigned shift,
+                     uint64_t *cd, Fault *f)
 {
     SimStream *s = q->s;
-    unsigned shift = SIM_STE_S1FMT(s->ste.word[0]) == S1FMT_4K_L2 ? 6 : 10;
     uint32_t index = ssid >> shift;
     const SimL1Cd *l1 = sim_l1cd_find(s, index);
     uint64_t desc, l2ptr;
@@ -252,40 +273,58 @@ static bool l2_table(const Request *q, uint32_t ssid, uint64_t *cd, Fault *f)
                    8, CLASS_CD, f)) {
             return false;
         }
-        if (!(desc & 1)) {
+        l2ptr = desc & 0xffffffffff000ull;
+        if (!(desc & 1) || l2ptr >> sim_config()->smmu.oas) {
             return fault(f, SIM_EVT_C_BAD_SUBSTREAMID);
         }
-        l2ptr = desc & 0xffffffffff000ull;
         sim_l1cd_add(s, index, l2ptr);
     }
     *cd = l2ptr + (ssid & MASK(shift)) * CD_SIZE;
     return true;
 }
 
-static bool half_is_legal(uint64_t w0, uint64_t ttb, unsigned half)
+static bool half_is_off(const SimCd *cd, unsigned half)
 {
-    unsigned tsz = w0 >> (half * 16) & 0x3f;
-    unsigned tg = w0 >> (6 + half * 16) & 3;
-    bool off = w0 >> (14 + half * 16) & 1;
-
-    return off || ((half ? tg != 0 : tg != 3) && tsz >= 16 && tsz <= 39 &&
-                   !((ttb & MASK(52)) >> sim_config()->smmu.oas));
+    return cd->dword[0] >> (14 + half * 16) & 1;
 }
 
-/* V, AA64, no ENDI (tables are little endian), no S (nothing can stall) */
+/* 4, 16 or 64 KiB: 12, 14, 16; 0: reserved */
+static unsigned half_granule(const SimCd *cd, unsigned half)
+{
+    static const uint8_t tg[2][4] = { { 12, 16, 14, 0 }, { 0, 14, 12, 16 } };
+
+    return tg[half][cd->dword[0] >> (6 + half * 16) & 3];
+}
+
+static bool half_is_legal(const SimCd *cd, unsigned half)
+{
+    unsigned tsz = cd->dword[0] >> (half * 16) & 0x3f;
+    unsigned granule = half_granule(cd, half);
+    unsigned bits = ips_bits(cd->dword[0] >> 32 & 7);
+
+    if (granule < 16 && bits > 48) {
+        bits = 48;
+    }
+    return half_is_off(cd, half) ||
+           (granule && tsz >= 16 && tsz <= 39 &&
+            !((cd->dword[1 + half] & CD_TTB) >> bits));
+}
+
 static bool cd_is_legal(const SimCd *cd)
 {
     uint64_t w0 = cd->dword[0];
 
-    return (w0 >> 31 & 1) && (w0 >> 41 & 1) && !(w0 >> 15 & 1) &&
-           !(w0 >> 44 & 1) && half_is_legal(w0, cd->dword[1], 0) &&
-           half_is_legal(w0, cd->dword[2], 1);
+    return (w0 & CD_V) && (w0 & CD_AA64) &&
+           /* No tables of big endian, no update of flags, no stalls */
+           !(w0 & (CD_ENDI | CD_HA | CD_HD | CD_S)) &&
+           half_is_legal(cd, 0) && half_is_legal(cd, 1);
 }
 
 static const SimCd *get_cd(const Request *q, uint32_t ssid, Fault *f)
 {
     SimStream *s = q->s;
     uint64_t at = SIM_STE_S1CTXPTR(s->ste.word[0]) + ssid * (uint64_t)CD_SIZE;
+    unsigned fmt = s1cdmax(s) ? SIM_STE_S1FMT(s->ste.word[0]) : 0;
     const SimCd *cd = sim_cd_find(s, ssid);
     SimCd new = { .ssid = ssid };
 
@@ -293,9 +332,8 @@ static const SimCd *get_cd(const Request *q, uint32_t ssid, Fault *f)
         sim_count(q->dev, SIM_STAT_CD_HITS);
     } else {
         sim_count(q->dev, SIM_STAT_CD_MISSES);
-        if (SIM_STE_S1CDMAX(s->ste.word[0]) &&
-            SIM_STE_S1FMT(s->ste.word[0]) != S1FMT_LINEAR &&
-            !l2_table(q, ssid, &at, f)) {
+        if ((fmt == S1FMT_4K_L2 && !l2_table(q, ssid, 6, &at, f)) ||
+            (fmt == S1FMT_64K_L2 && !l2_table(q, ssid, 10, &at, f))) {
             return NULL;
         }
         if (!fetch(q, at, new.dword, sizeof(new.dword), CLASS_CD, f)) {
@@ -315,11 +353,8 @@ static const SimCd *get_cd(const Request *q, uint32_t ssid, Fault *f)
 
 static bool choose_half(const Request *q, const SimCd *cd, Regime *r, Fault *f)
 {
-    static const uint8_t granule0[] = { 12, 16, 14, 0 };
-    static const uint8_t granule1[] = { 0, 14, 12, 16 };
     uint64_t w0 = cd->dword[0];
     unsigned half = q->iova >> 55 & 1;
-    unsigned tg = w0 >> (6 + half * 16) & 3;
 
     *r = (Regime) { .cd = cd, .va = q->iova };
     if (w0 >> (38 + half) & 1) {
@@ -327,15 +362,15 @@ static bool choose_half(const Request *q, const SimCd *cd, Regime *r, Fault *f)
         r->va = (uint64_t)((int64_t)(q->iova << 8) >> 8);
     }
     r->va_bits = 64 - (w0 >> (half * 16) & 0x3f);
-    if ((w0 >> (14 + half * 16) & 1) ||
+    if (half_is_off(cd, half) ||
         (half ? ~r->va : r->va) >> r->va_bits) {
         return input_fault(f, SIM_EVT_F_TRANSLATION);
     }
-    r->granule = half ? granule1[tg] : granule0[tg];
-    r->ttb = cd->dword[1 + half] & 0xffffffffffff0ull;
+    r->granule = half_granule(cd, half);
+    r->ttb = cd->dword[1 + half] & CD_TTB;
     r->ips = ips_bits(w0 >> 32 & 7);
     r->asid = w0 >> 48;
-    r->flat = cd->dword[1 + half] >> (half ? 0 : 1) & 1;
+    r->flat = cd->dword[1 + half] & CD_HAD;
     return true;
 }
 
@@ -402,7 +437,7 @@ static bool walk(const Request *q, const Regime *r, SimXlat *x, Fault *f)
     if (x->ipa >> r->ips) {
         return input_fault(f, SIM_EVT_F_ADDR_SIZE);
     }
-    if (!(desc >> 10 & 1) && !(r->cd->dword[0] >> 35 & 1)) {
+    if (!(desc >> 10 & 1) && !(r->cd->dword[0] & CD_AFFD)) {
         return input_fault(f, SIM_EVT_F_ACCESS);
     }
     return true;
@@ -435,45 +470,48 @@ static bool stage1(const Request *q, uint32_t ssid, SimXlat *x, Fault *f)
     if (ok && !(q->write ? x->write : x->read)) {
         ok = input_fault(f, SIM_EVT_F_PERMISSION);
     }
-    if (!ok && !f->stage2 && !(cd->dword[0] >> 45 & 1)) {
-        f->silent = true;       /* R: faults of this context are recorded */
+    if (!ok && !f->stage2 && !(cd->dword[0] & CD_R)) {
+        f->silent = true;
     }
     return ok;
 }
 
-static void identity(const Request *q, SimXlat *x)
+static bool bypass(const Request *q, SimXlat *x, Fault *f)
 {
+    if (q->iova >> sim_config()->smmu.oas) {
+        return input_fault(f, SIM_EVT_F_ADDR_SIZE);
+    }
     *x = (SimXlat) {
         .iova = q->iova & ~MASK(12), .ipa = q->iova & ~MASK(12),
         .space = q->s->ste.space, .bits = 12, .granule = 12,
         .read = true, .write = true,
     };
+    return true;
 }
 
 /* A stream whose STE asks for stage 1 */
 static bool translate(const Request *q, SimXlat *x, Fault *f)
 {
-    const SimSte *ste = &q->s->ste;
-    unsigned cdmax = SIM_STE_S1CDMAX(ste->word[0]);
-    unsigned dss = SIM_STE_S1DSS(ste->word[1]);
+    unsigned cdmax = s1cdmax(q->s);
+    unsigned dss = SIM_STE_S1DSS(q->s->ste.word[1]);
 
-    if (cdmax > sim_config()->smmu.pasid_bits ||
-        (cdmax && (SIM_STE_S1FMT(ste->word[0]) > S1FMT_64K_L2 || dss == 3))) {
+    if (cdmax > sim_config()->smmu.pasid_bits) {
         return fault(f, SIM_EVT_C_BAD_STE);
     }
     if (q->ssv) {
-        if (q->ssid >= 1u << cdmax || !cdmax ||
-            (dss == S1DSS_SSID0 && !q->ssid)) {
+        if (!cdmax || q->ssid >= 1u << cdmax) {
             return fault(f, SIM_EVT_C_BAD_SUBSTREAMID);
+        }
+        if (dss == S1DSS_SSID0 && !q->ssid) {
+            return fault(f, SIM_EVT_F_STREAM_DISABLED);
         }
         return stage1(q, q->ssid, x, f);
     }
-    if (cdmax && dss == S1DSS_TERMINATE) {
-        return fault(f, SIM_EVT_F_STREAM_DISABLED);
-    }
     if (cdmax && dss == S1DSS_BYPASS) {
-        identity(q, x);
-        return true;
+        return bypass(q, x, f);
+    }
+    if (cdmax && dss != S1DSS_SSID0) {
+        return fault(f, SIM_EVT_F_STREAM_DISABLED);
     }
     return stage1(q, 0, x, f);
 }
@@ -550,6 +588,10 @@ static uint64_t plain_rw(Request *q, void *buf, uint64_t len)
             return 0;
         }
         space = p->space;
+    } else if (q->iova >> sim_config()->smmu.oas) {
+        input_fault(&f, SIM_EVT_F_ADDR_SIZE);
+        report(q, &f);
+        return 0;
     }
     return sim_space_rw(space, q->iova, buf, len, q->write);
 }

@@ -80,6 +80,7 @@ static void test_missed(void)
     map_page(&s.table, 0x1000, s.page[1], 12, PTE_RW);
     command(&s.d, TLBI_VA(2), 0x1000);
     command(&s.d, TLBI_VA(1), 0x2000);
+    command(&s.d, TLBI_VAA, 0x2000);
     command(&s.d, TLBI_ASID(2), 0);
     command(&s.d, CFGI_CD_ALL, 0);
     command(&s.d, ATC_INV, 52);
@@ -89,6 +90,29 @@ static void test_missed(void)
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, ONE);
     command(&s.d, TLBI_VA(1), 0x1000 | 1 << 10 | 3 << 8);
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, TWO);
+}
+
+/* With 16 KiB there are no blocks of level 1: that level means any */
+static void test_level(void)
+{
+    uint64_t page;
+    Table table;
+    Space s;
+
+    open_space(&s, 0);
+    page = new_pages(0x8000, 0x4000);
+    *(uint32_t *)at(page) = ONE;
+    *(uint32_t *)at(page + 0x4000) = TWO;
+    table = new_table(14, 39);
+    write_cd(s.cd, 1, &table, NULL);
+    command(&s.d, CFGI_CD(0), 1);
+    map_page(&table, 0x4000, page, 14, PTE_RW);
+    g_assert_cmphex(dma_read(&s.d, 0x4000, 0), ==, ONE);
+    map_page(&table, 0x4000, page + 0x4000, 14, PTE_RW);
+    command(&s.d, TLBI_VA(1), 0x4000 | 2 << 10 | 2 << 8);
+    g_assert_cmphex(dma_read(&s.d, 0x4000, 0), ==, ONE);
+    command(&s.d, TLBI_VA(1), 0x4000 | 2 << 10 | 1 << 8);
+    g_assert_cmphex(dma_read(&s.d, 0x4000, 0), ==, TWO);
 }
 
 static unsigned cached(const Space *s, const uint64_t *iovas, unsigned n)
@@ -525,6 +549,7 @@ static void test_invalidate(void)
 const Case cache_cases[] = {
     { "tlb/stale", test_stale },
     { "tlb/missed", test_missed },
+    { "tlb/level", test_level },
     { "tlb/range", test_range },
     { "tlb/asid", test_asid },
     { "tlb/parent", test_parent },

@@ -32,16 +32,12 @@ static void no_event(int fd)
     g_assert_cmpint(read(fd, &e, sizeof(e)), ==, 0);
 }
 
-/* @ssid < 0: none */
-static void expect(int fd, unsigned type, int ssid, uint64_t word1,
-                   uint64_t iova)
+static void expect_words(int fd, uint64_t word0, uint64_t word1,
+                         uint64_t iova)
 {
     Event e;
-    uint64_t word0 = type | (uint64_t)SID << 32;
 
-    if (ssid >= 0) {
-        word0 |= SSV | (uint64_t)ssid << 12;
-    }
+    word0 |= (uint64_t)SID << 32;
     g_assert_true(readable(fd));
     g_assert_cmpint(read(fd, &e, sizeof(e)), ==, sizeof(e));
     g_assert_cmphex(e.header.flags, ==, 0);
@@ -50,6 +46,20 @@ static void expect(int fd, unsigned type, int ssid, uint64_t word1,
     g_assert_cmphex(e.evt[2], ==, iova);
     g_assert_cmphex(e.evt[3], ==, 0);
     no_event(fd);
+}
+
+/* @ssid < 0: none */
+static void expect(int fd, unsigned type, int ssid, uint64_t word1,
+                   uint64_t iova)
+{
+    expect_words(fd, ssid < 0 ? type : type | SSV | (uint64_t)ssid << 12,
+                 word1, iova);
+}
+
+/* Always with a PASID, and so without SSV */
+static void expect_bad_pasid(int fd, uint64_t ssid)
+{
+    expect_words(fd, C_BAD_SUBSTREAMID | ssid << 12, 0, 0);
 }
 
 static void open_queue(Space *s, unsigned depth, uint32_t *id, int *fd)
@@ -85,7 +95,7 @@ static void test_faults(void)
     g_assert_cmphex(dma_read(&s.d, 0x2ff0, 0), ==, FAULT);
     expect(fd, F_ACCESS, -1, RNW | CLASS_IN, 0x2ff0);
 
-    /* A page, a table and the root beyond what the CD allows, 1 << 40 */
+    /* A page, a table and the root beyond what IPS allows, 1 << 40 */
     pte = map_page(&s.table, 0x3000, 1ull << 40, 12, PTE_RW);
     s.cd[0] = (s.cd[0] & ~(7ull << 32)) | 2ull << 32;
     command(&s.d, CFGI_CD(0), 1);
@@ -95,17 +105,16 @@ static void test_faults(void)
     *((uint64_t *)at(s.table.root) + 1) = 1ull << 41 | PTE_PAGE;
     g_assert_cmphex(dma_read(&s.d, 1ull << 39, 0), ==, FAULT);
     expect(fd, F_ADDR_SIZE, -1, RNW | CLASS_IN, 1ull << 39);
-    s.cd[1] |= 1ull << 44;
-    command(&s.d, CFGI_CD(0), 1);
-    command(&s.d, TLBI_ALL, 0);
-    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
-    expect(fd, F_ADDR_SIZE, -1, RNW | CLASS_IN, 0x1000);
 
     /* A context that does not want them recorded */
     s.cd[0] &= ~CD_R;
     command(&s.d, CFGI_CD(0), 1);
-    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
+    g_assert_cmphex(dma_read(&s.d, 0x3000, 0), ==, FAULT);
     no_event(fd);
+    s.cd[1] |= 1ull << 40;
+    command(&s.d, CFGI_CD(0), 1);
+    g_assert_cmphex(dma_read(&s.d, 0x3000, 0), ==, FAULT);
+    expect(fd, C_BAD_CD, -1, 0, 0);
 }
 
 /* Across pages: all up to the one that faults is moved */
@@ -155,6 +164,8 @@ static void test_config(void)
     bad_cd(&s, fd, 0, CD_V, 0);
     bad_cd(&s, fd, 0, CD_AA64, 0);
     bad_cd(&s, fd, 0, 1 << 15, 1 << 15);        /* ENDI */
+    bad_cd(&s, fd, 0, 1ull << 42, 1ull << 42);  /* HD */
+    bad_cd(&s, fd, 0, 1ull << 43, 1ull << 43);  /* HA */
     bad_cd(&s, fd, 0, 1ull << 44, 1ull << 44);  /* S */
     bad_cd(&s, fd, 0, 3 << 6, 3 << 6);          /* TG0 */
     bad_cd(&s, fd, 0, 0x3f, 15);                /* T0SZ */
@@ -172,33 +183,50 @@ static void test_config(void)
     expect(fd, C_BAD_CD, 3, 0, 0);
     use_pasid(&s.d, 4);
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
-    expect(fd, C_BAD_SUBSTREAMID, 4, 0, 0);
+    expect_bad_pasid(fd, 4);
     use_pasid(&s.d, 0);
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
     expect(fd, F_TRANSLATION, 0, RNW | CLASS_IN, 0x1000);
     attach_ste(&s.d, STE_S1 | cds | STE_CDMAX(2), DSS_SSID0);
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
-    expect(fd, C_BAD_SUBSTREAMID, 0, 0, 0);
+    expect(fd, F_STREAM_DISABLED, -1, 0, 0);
+    no_pasid(&s.d);
+    attach_ste(&s.d, STE_S1 | cds | STE_CDMAX(2), 3);
+    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
+    expect(fd, F_STREAM_DISABLED, -1, 0, 0);
     l1 = new_pages(0x1000, 0x1000);
     attach_ste(&s.d, STE_S1 | STE_FMT(L2_4K) | l1 | STE_CDMAX(12), DSS_SSID0);
+    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
+    expect_bad_pasid(fd, 0);
     use_pasid(&s.d, 100);
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
-    expect(fd, C_BAD_SUBSTREAMID, 100, 0, 0);
+    expect_bad_pasid(fd, 100);
+    *((uint64_t *)at(l1) + 1) = 1ull << 48 | 1;
+    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
+    expect_bad_pasid(fd, 100);
     attach_ste(&s.d, STE_S1 | cds, 0);
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
-    expect(fd, C_BAD_SUBSTREAMID, 100, 0, 0);
+    expect_bad_pasid(fd, 100);
     attach_ste(&s.d, STE_BYPASS, 0);
     g_assert_cmphex(dma_read(&s.d, RAM, 0), ==, FAULT);
-    expect(fd, C_BAD_SUBSTREAMID, 100, 0, 0);
+    expect_bad_pasid(fd, 100);
     no_pasid(&s.d);
+
+    /* Stage 1 counts the bits of an address, also where it is bypassed */
+    g_assert_cmphex(dma_read(&s.d, 1ull << 48, 0), ==, FAULT);
+    expect(fd, F_ADDR_SIZE, -1, RNW | CLASS_IN, 1ull << 48);
+    attach_ste(&s.d, STE_S1 | cds | STE_CDMAX(2), DSS_BYPASS);
+    g_assert_cmphex(dma_read(&s.d, 1ull << 48, 0), ==, FAULT);
+    expect(fd, F_ADDR_SIZE, -1, RNW | CLASS_IN, 1ull << 48);
 
     /* The kernel lets these through, the SMMU does not */
     attach_ste(&s.d, STE_S1 | cds | STE_CDMAX(21), DSS_SSID0);
     g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
     expect(fd, C_BAD_STE, -1, 0, 0);
+    /* A format that does not exist is linear */
     attach_ste(&s.d, STE_S1 | STE_FMT(3) | cds | STE_CDMAX(2), DSS_SSID0);
-    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, FAULT);
-    expect(fd, C_BAD_STE, -1, 0, 0);
+    map_page(&s.table, 0x1000, s.page[0], 12, PTE_RW);
+    g_assert_cmphex(dma_read(&s.d, 0x1000, 0), ==, 0x11111111);
 }
 
 /* What the guest is not told */
