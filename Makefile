@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# QEMU CXL Type-2 passthrough. `make help` lists what can be made.
+# QEMU CXL Type-2 passthrough. `make help` lists the targets.
 
 PYTHON ?= /usr/bin/python3
 TOOL = PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tools/
@@ -46,10 +46,10 @@ help:
 ##   make check-install   guests that boot from an installed prefix
 ##   make check-dist      quilt patches applied to Debian's package
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
-##   make check-series    are series/ complete; does each step compile and work
+##   make check-series    check that series/ is complete and each step works
 ##   make fuzz            10 million replies and a million operations of a
 ##                        guest; RUNS= replies only
-##   make bench           measure what passthrough costs; QUICK=1 in a minute
+##   make bench           measure the cost of passthrough; QUICK=1 in a minute
 ##   make series          write mailable series to build/series; S=NAME for one,
 ##                        V=2 for its second version
 ##   make deps            install (or name) the Debian packages needed

@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('address', nargs='*', metavar='ADDRESS',
                         help='PCI address of a device, [DOMAIN:]BUS:SLOT.'
-                        'FUNCTION; without one, all that a vfio driver has')
+                        'FUNCTION; default: all devices of vfio drivers')
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--check', action='store_true',
                       help='print only the report')
@@ -74,14 +74,14 @@ def parse() -> argparse.Namespace:
                         help='machine of the guest (default: the one of this '
                         "host's architecture)")
     parser.add_argument('--memory', type=size, default=8 << 30, metavar='SIZE',
-                        help="the guest's RAM (default 8G; of a --domain: "
-                        'what that has)')
+                        help="the guest's RAM (default: 8G, or that of the "
+                        '--domain)')
     parser.add_argument('--window', type=size, metavar='SIZE',
                         help='size of each window, a multiple of 256M '
-                        "(default: the device's memory, and from 1G up one "
-                        'more, to align it)')
+                        "(default: the device's memory, plus 1G for "
+                        'alignment if it has 1G or more)')
     parser.add_argument('--accel', choices=('kvm', 'tcg'),
-                        help='accelerator (default: kvm where it works)')
+                        help='accelerator (default: kvm if it works)')
     parser.add_argument('--iommufd', action='store_true',
                         help='use iommufd instead of the legacy container')
     parser.add_argument('--qemu', metavar='PATH',
@@ -100,10 +100,10 @@ def parse() -> argparse.Namespace:
     addresses = [host.full_address(text) for text in args.address]
     for given, address in zip(args.address, addresses):
         if address is None:
-            parser.error(f"'{given}' is no PCI address; they look like "
+            parser.error(f"'{given}' is not a PCI address such as "
                          '0000:c1:00.0')
     if len(set(addresses)) < len(addresses):
-        parser.error('a device is given twice')
+        parser.error('a device is specified twice')
     args.address = addresses or bound_devices()
     if len(args.address) > plan.MAX_DEVICES:
         parser.error(f'no more than {plan.MAX_DEVICES} devices')
@@ -113,7 +113,7 @@ def parse() -> argparse.Namespace:
 
 
 def bound_devices() -> List[str]:
-    """Addresses of the devices that drivers of VFIO have."""
+    """Addresses of the devices that are bound to a VFIO driver."""
     try:
         names = sorted(os.listdir(host.DEVICES))
     except OSError:
@@ -128,7 +128,7 @@ def look(args: argparse.Namespace, report: host.Report) -> List[host.Device]:
     devices = [host.Device(address) for address in args.address]
     if not devices:
         report.add('host', 'devices', 'FAIL', 'no device is bound to '
-                   'vfio-pci; give an address to learn how')
+                   'vfio-pci; specify an address to see how')
     for device in devices:
         if not host.check_identity(device, report):
             continue
@@ -141,7 +141,7 @@ def look(args: argparse.Namespace, report: host.Report) -> List[host.Device]:
 
 def make_plan(args: argparse.Namespace, devices: List[host.Device],
               kvm: bool) -> plan.Plan:
-    """What the guest needs; devices that cannot be used are left out."""
+    """Plan for the guest, without devices that cannot be used."""
     slots: List[plan.Slot] = []
     for device in devices:
         memory = device.offer.memory
@@ -153,14 +153,14 @@ def make_plan(args: argparse.Namespace, devices: List[host.Device],
 
 def check_plan(guest: plan.Plan, devices: List[host.Device], bits: int,
                report: host.Report) -> None:
-    """Do the windows hold the memory, and fit the address space?"""
+    """Check that windows hold the memory and fit the address space."""
     for slot in guest.slots:
         memory = next(d.offer.memory for d in devices
                       if d.address == slot.address)
         if memory > slot.window:
             report.add(slot.address, 'window', 'FAIL',
-                       f'{host.size_text(slot.window)} is too small for its '
-                       f'{host.size_text(memory)}')
+                       f'{host.size_text(slot.window)} is too small for '
+                       f'{host.size_text(memory)} of memory')
     if guest.kvm and guest.bits > bits:
         report.add('host', 'address', 'FAIL', f'the guest needs {guest.bits} '
                    f'bits of physical address, the CPU has {bits}: use less '
@@ -207,13 +207,13 @@ def domain_text(args: argparse.Namespace) -> Optional[str]:
 
 
 def usage(text: str) -> int:
-    """Something that the user has to give differently."""
+    """Report a usage error."""
     print(f'vfio-cxl-host.py: {text}', file=sys.stderr)
     return 2
 
 
 def main() -> int:
-    """Look, then print."""
+    """Check the host, then print."""
     args = parse()
     report = host.Report()
     qemu = args.qemu or QEMU[args.machine]
@@ -224,8 +224,8 @@ def main() -> int:
     host.check_kernel(report)
     kvm = args.accel != 'tcg' and host.check_kvm(args.machine, report)
     if args.accel == 'kvm' and not kvm:
-        report.add('host', 'kvm', 'FAIL', 'KVM was asked for and is not '
-                   'there')
+        report.add('host', 'kvm', 'FAIL', 'KVM was requested, but is not '
+                   'available')
     devices = look(args, report)
     guest = make_plan(args, devices, kvm)
     bits = host.address_bits(args.machine, kvm)

@@ -1,5 +1,5 @@
 /*
- * query-vfio-cxl of a QEMU without CXL or without VFIO
+ * Stub of query-vfio-cxl for a QEMU without CXL or without VFIO
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

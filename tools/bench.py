@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""make bench: what passthrough of CXL memory costs, as ratios.
+"""make bench: the cost of passthrough of CXL memory, as ratios.
 
-Each ratio compares two things measured by turns in one run, so that a busy
-machine disturbs both. It is a measurement, no test: the aims are printed
-beside what was found, and the status is 0 when all was measured.
+Each ratio compares two things measured alternately in one run, so that a busy
+machine disturbs both. It is a measurement, not a test: the aims are printed
+next to the results, and the status is 0 if everything was measured.
 
-QUICK=1 takes less than a minute, with few samples: to see that it works.
+QUICK=1 takes less than a minute, with few samples, to check that it works.
 """
 
 import ctypes
@@ -179,7 +179,7 @@ OPERATIONS = {'write': m.WRITE, 'read': m.READ, 'copy': m.COPY,
 
 
 def kvm_access() -> None:
-    """Memory and registers, with a plain device beside the CXL one."""
+    """Memory and registers, with a plain device next to the CXL one."""
     ours, noise = [], []
     for boot in reversed(range(BOOTS)):
         with start('kvm', ['--devices=2', '--memory=256M', '--topology=B'],

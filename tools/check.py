@@ -77,7 +77,7 @@ def check_qtest(results: Path) -> None:
 
 
 def run_program(command: List[str], what: str) -> None:
-    """A part that writes its own TAP; its words go to the terminal."""
+    """A part that writes its own TAP; its output goes to the terminal."""
     status = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL,
                             env=guest_environment(), check=False).returncode
     if status:
@@ -130,7 +130,7 @@ def tool(name: str, *words: str) -> Callable[[Path], None]:
     return lambda results: run_program(command, name)
 
 
-# Part -> what runs it and the seconds it may take.
+# Part -> its function and time limit in seconds.
 PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'unit': (check_unit, 1500),
     'qtest': (check_qtest, 1500),
@@ -147,7 +147,7 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
 
 
 def run_part(part: str) -> None:
-    """In a process of its own, so that a limit can end all of it."""
+    """Run it in a separate process, so that a time limit can end all of it."""
     results = RESULTS / f'{part}.tap'
     results.unlink(missing_ok=True)
     clock = Clock()
@@ -157,11 +157,11 @@ def run_part(part: str) -> None:
     status = subprocess.run(command, check=False).returncode
     cases = tap.read(results) if results.exists() else []
     if status == 124:
-        trouble = f'no end after {PARTS[part][1]} s'
+        trouble = f'not finished after {PARTS[part][1]} s'
     elif status and not any(case.result == 'not ok' for case in cases):
         trouble = f'status {status}, see above'
     elif not cases:
-        trouble = 'it left no result'
+        trouble = 'it produced no result'
     else:
         trouble = ''
     if trouble:

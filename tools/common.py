@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tools share: where things are, messages, running commands."""
+"""Shared by the tools: paths, messages, running commands."""
 
 import contextlib
 import fcntl
@@ -84,7 +84,7 @@ def run_logged(argv: list, log: Path, what: str, cwd=None, env=None,
                 stderr=subprocess.STDOUT, timeout=timeout, check=False
             ).returncode
         except subprocess.TimeoutExpired as err:
-            raise Failure(f'{what}: no end after {timeout} s\n'
+            raise Failure(f'{what}: not finished after {timeout} s\n'
                           f'{tail(log)}\n  whole log: {log}') from err
     if status:
         raise Failure(f'{what} failed (status {status})\n'
@@ -93,7 +93,7 @@ def run_logged(argv: list, log: Path, what: str, cwd=None, env=None,
 
 @contextlib.contextmanager
 def lock(directory: Path):
-    """Hold a directory against a second tool; says so when it has to wait."""
+    """Lock a directory against a second tool; report when waiting."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / '.lock', 'w', encoding='utf-8') as handle:
         try:

@@ -34,8 +34,8 @@ def mirror() -> str:
     if given:
         return given.rstrip('/')
     if not codename() or not shutil.which('apt-get'):
-        raise Failure('this is not a Debian machine (DEBIAN_MIRROR= names an '
-                      'archive to use all the same)')
+        raise Failure('this is not a Debian machine (DEBIAN_MIRROR= sets an '
+                      'archive to use anyway)')
     # Works before the first apt-get update and for ordinary users.
     result = subprocess.run(
         ['apt-get', 'update', '--print-uris'], stdout=subprocess.PIPE,
@@ -46,7 +46,7 @@ def mirror() -> str:
         if suite in (codename(), 'stable'):
             return uri
     raise Failure(f'apt on this machine has no source for {codename()} '
-                  '(DEBIAN_MIRROR= names an archive to use)')
+                  '(DEBIAN_MIRROR= sets an archive to use)')
 
 
 def root(suite: str) -> List[str]:

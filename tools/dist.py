@@ -86,7 +86,7 @@ def apply(names: List[str]) -> None:
     said = quilt(src, 'push', '-a')
     loose = re.findall(r'^Hunk .* with fuzz.*$', said, re.MULTILINE)
     if loose:
-        raise Failure('they do not apply exactly:\n' + '\n'.join(loose))
+        raise Failure('the patches do not apply exactly:\n' + '\n'.join(loose))
     top = quilt(src, 'top').strip()
     if not top.endswith(names[-1]):
         raise Failure(f'{names[-1]} is not applied, {top} is the last')

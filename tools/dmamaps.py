@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What VFIO maps for DMA, on the pristine build and on ours.
+"""VFIO's DMA mappings, on the pristine build and on ours.
 
-Both QEMUs run on vfio-sim, and what its control channel lists has to be the
-same, map by map: RAM, BARs of plain devices and those of emulated ones. Beside
-a CXL device too, which the pristine QEMU takes for a plain one; only what is
-its own, memory and BARs, is left out then.
+Both QEMUs run on vfio-sim, and its control channel has to list the same
+mappings: RAM, BARs of plain devices and those of emulated ones. This also
+holds next to a CXL device, which the pristine QEMU treats as a plain one; only
+its own memory and BARs are left out then.
 """
 
 import concurrent.futures
@@ -109,7 +109,7 @@ def ask(channel: Path, command: str):
 
 
 def maps(where: Path) -> List[dict]:
-    """All maps; sorted, as the order in which QEMU makes them is nobody's."""
+    """All maps, sorted, as the order in which QEMU makes them is undefined."""
     return sorted(ask(where / 'sim/control', 'maps'),
                   key=lambda one: (one['space'], one['iova']))
 
@@ -138,7 +138,7 @@ def place_bars(machine: machines.Machine, config: int, at: int,
 
 
 def open_port(machine: machines.Machine, ecam: int, at: int) -> None:
-    """Let the CXL root port lead to what is behind it."""
+    """Let the CXL root port lead to the device behind it."""
     port = ecam + (BRIDGE_BUS << 20)
     buses = BRIDGE_BUS | PORT_BUS << 8 | PORT_BUS << 16
     window = at >> 16 | (at + 2 * ROOM - 1) & 0xfff00000
@@ -149,7 +149,7 @@ def open_port(machine: machines.Machine, ecam: int, at: int) -> None:
 
 
 def stages(machine: machines.Machine, setup: Setup, where: Path) -> Stages:
-    """What is mapped as BARs come, move and go."""
+    """Mappings while BARs appear, move and disappear."""
     ecam, mmio = PLACES[setup.arch][:2]
     root = [SLOT + number - 1 for number in setup.plain()]
     if setup.cxl:
@@ -189,7 +189,7 @@ def look(obj: Path, setup: Setup, ours: bool) -> Stages:
 
 
 def compared(found: Stages, setup: Setup) -> Stages:
-    """Without what is a CXL device's own."""
+    """Without the mappings of a CXL device itself."""
     if setup.kernel == 'none':
         return found
     return {stage: [one for one in mapped if one.get('host') != CXL]
@@ -197,7 +197,7 @@ def compared(found: Stages, setup: Setup) -> Stages:
 
 
 def lacking(found: Stages, setup: Setup) -> str:
-    """'' if the pristine QEMU maps what is to be compared."""
+    """'' if the pristine QEMU makes the mappings to be compared."""
     mmio = PLACES[setup.arch].mmio
     for stage, mapped in compared(found, setup).items():
         on = stage in ('BARs on', 'BARs moved')
@@ -216,7 +216,7 @@ def lacking(found: Stages, setup: Setup) -> str:
 
 
 def has_memory(found: Stages, setup: Setup) -> bool:
-    """Is a CXL device's memory mapped if there is one and it can be?"""
+    """Check that a CXL device's memory is mapped if that is possible."""
     able = setup.kernel == 'v5' or (setup.kernel == 'v2' and
                                     not setup.iommufd)
     return able == any(one['kind'] == 'memory' for one in found['BARs on'])
@@ -240,7 +240,7 @@ def compare_one(pristine: Path, ours: Path, setup: Setup) -> tap.Case:
         remark = (lacking(before, setup) or
                   differences(compared(before, setup), compared(after, setup)))
         if not remark and not has_memory(after, setup):
-            remark = 'ours: CXL memory is mapped where it cannot be, or not'
+            remark = 'ours: CXL memory is mapped unexpectedly, or is missing'
     except (Failure, OSError, subprocess.SubprocessError) as err:
         remark = str(err)
     return tap.Case('not ok' if remark else 'ok', f'machines/{setup.name}',
@@ -248,7 +248,7 @@ def compare_one(pristine: Path, ours: Path, setup: Setup) -> tap.Case:
 
 
 def compare(pristine: Path, ours: Path) -> List[tap.Case]:
-    """One case for each machine: does VFIO map the same in both?"""
+    """One case for each machine: VFIO must map the same in both."""
     wanted = list(setups())
     say(f'comparing DMA maps of {len(wanted)} machines')
     with concurrent.futures.ThreadPoolExecutor(int(jobs())) as pool:

@@ -40,7 +40,7 @@ def configure(src: Path) -> None:
 
 
 def warnings(text: str) -> List[str]:
-    """What sphinx says about our pages."""
+    """Sphinx's messages about our pages."""
     return sorted({line for line in text.splitlines()
                    if re.search(r'WARNING|ERROR|CRITICAL', line)
                    and OURS.search(line)})
@@ -49,7 +49,7 @@ def warnings(text: str) -> List[str]:
 def build() -> Path:
     """Returns the directory with docs/manual and the man pages."""
     if not available():
-        raise Failure('sphinx-build is not there: install python3-sphinx and '
+        raise Failure('sphinx-build is missing: install python3-sphinx and '
                       'python3-sphinx-rtd-theme')
     src = tree.assembled().src
     clock = Clock()

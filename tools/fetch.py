@@ -41,7 +41,7 @@ def check(path: Path) -> Path:
     got, known = sha256(path), known_sum(path.name)
     if known is None and got not in pin.SHA256.values():
         say(f'warning: no checksum of {path.name} is known. It is {got}; '
-            'compare it with what QEMU signs')
+            'compare it with the signed one of QEMU')
     elif known and got != known:
         raise Failure(
             f'{path}: wrong checksum, so not used.\n  expected {known}\n'
@@ -77,7 +77,7 @@ def from_user() -> Optional[Source]:
 def from_directory(name: str, target: Path) -> None:
     place = os.environ.get('QEMU_DIST')
     if not place:
-        raise Failure('QEMU_DIST= names no directory of downloads')
+        raise Failure('QEMU_DIST= is not a directory of downloads')
     path = Path(place).expanduser() / name
     if not path.is_file():
         raise Failure(f'QEMU_DIST={place}: no {name} there')
@@ -175,9 +175,9 @@ def obtain(names: List[str]) -> Path:
                 complaints.append(f'  * {what}: {err}')
             finally:
                 partial.unlink(missing_ok=True)
-    raise Failure(f'{" or ".join(names)} could not be had:\n'
+    raise Failure(f'{" or ".join(names)} could not be obtained:\n'
                   + '\n'.join(complaints)
-                  + '\n  Give a copy: QEMU_SRC=FILE or DIRECTORY, or '
+                  + '\n  Provide a copy: QEMU_SRC=FILE or DIRECTORY, or '
                   'QEMU_DIST=DIRECTORY of downloads.')
 
 

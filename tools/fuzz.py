@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""make fuzz: arbitrary replies of a kernel, and a guest that does anything.
+"""make fuzz: arbitrary replies of a kernel, and arbitrary actions of a guest.
 
 fuzz.py                both of what follows, ten million runs and a million
                        operations
@@ -7,7 +7,7 @@ fuzz.py RUNS [TAP]     feed replies to the reader of the kernel's interface, by
                        libFuzzer with ASan and UBSan, from tests/fuzz/corpus
 fuzz.py --guest [OPS]  vfio-cxl-blind-test, OPS operations over all kernels,
                        both backends and both machines
-fuzz.py --seeds        write what each kernel says to tests/fuzz/corpus again
+fuzz.py --seeds        write each kernel's reply to tests/fuzz/corpus again
 """
 
 import os
@@ -24,11 +24,14 @@ import tap
 from common import Clock, Failure, QEMU, ROOT, main, run_logged, say
 
 HARNESS = ROOT / 'tests/fuzz/fuzz-vfio-cxl-uapi.c'
+SOURCES = ['cxl-compat.c', 'cxl-dvsec.c', 'cxl-host-regs.c', 'cxl-uapi.c',
+           'info-cap.c']
 CORPUS = ROOT / 'tests/fuzz/corpus'
 OUT = ROOT / 'build/fuzz'
-KERNELS = ['v2', 'v3', 'v4', 'v5']
+# Each has an input of its name there
+KERNELS = sorted(path.name for path in CORPUS.glob('v[0-9]'))
 OPERATIONS = 1000000
-# Five kernels, two backends, two machines
+# The six kernels of the qtests, two backends, two machines
 MODES = 24
 # A run takes about 10 us; the limit is for a machine that is busy.
 SECONDS_PER_MILLION = 120
@@ -54,8 +57,8 @@ def compile_harness(name: str, *extra: str) -> Path:
                 '-iquote', f'{src}/include', '-iquote',
                 f'{src}/host/include/generic', '-isystem',
                 f'{src}/linux-headers', *glib('--cflags'),
-                str(src / 'hw/vfio/cxl-uapi.c'),
-                str(src / 'hw/vfio/info-cap.c'), str(HARNESS),
+                *(str(src / 'hw/vfio' / name) for name in SOURCES),
+                str(HARNESS),
                 '-Wl,--start-group', str(obj / 'libqom.a'),
                 str(obj / 'libqemuutil.a'), '-Wl,--end-group',
                 *glib('--libs'), '-lm', '-lpthread', '-o', str(program)],
@@ -72,7 +75,7 @@ def write_seeds() -> int:
 
 
 def check_seeds(program: Path, results: Path) -> None:
-    """What each kernel says is accepted as that kernel's."""
+    """The reply of each kernel is recognised as that kernel's."""
     for name in KERNELS:
         run_logged([str(program), str(CORPUS / name)], OUT / 'seed.log',
                    f'the reader on the reply of a {name} kernel', timeout=60,

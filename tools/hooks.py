@@ -55,7 +55,7 @@ def apply(base: bytes, text: str, name: str, target: str) -> bytes:
     lines = io.BytesIO(base).readlines()
     found = hunks(split(text)[1].encode())
     if not found or not all(hunk.old for hunk in found):
-        raise Failure(f'{name} holds no diff with context. Delete it, or run '
+        raise Failure(f'{name} has no diff with context. Delete it, or run '
                       'make refresh.')
     pieces, end, wrong = [], 0, []
     for hunk in found:

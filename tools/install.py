@@ -4,7 +4,7 @@
 install.py          to $DESTDIR$PREFIX (PREFIX is /usr/local by default)
 install.py check    to a directory below build/, and boot guests from there
 
-QEMU looks for its data beside the directory that it runs from, so the prefix
+QEMU looks for its data next to the directory that it runs from, so the prefix
 can be moved as a whole.
 """
 
@@ -82,7 +82,7 @@ class Installer:
         for name in EDK2:
             source = OBJ / 'pc-bios' / name
             if not source.is_file() or not source.stat().st_size:
-                say(f'{name} is not there (package qemu-efi-aarch64): virt '
+                say(f'{name} is missing (package qemu-efi-aarch64): virt '
                     'guests will need -bios')
                 continue
             self.put(source, f'share/qemu/{name}')
@@ -97,7 +97,7 @@ class Installer:
                 self.put(ROOT / page, f'{place}/{Path(page).name}')
         if not docs.available():
             say('no sphinx-build: the pages are installed as they are written '
-                '(make docs tells what it needs)')
+                '(make docs says what it needs)')
             return
         made = docs.build()
         manual = self.top / place / 'html'
@@ -141,7 +141,7 @@ def boot(top: Path, machine: str) -> str:
     arch = {'q35': 'amd64', 'virt': 'arm64'}[machine]
     guest = BUILD / 'guest' / arch
     if not (guest / 'vmlinuz').exists():
-        raise Failure(f'{guest}/vmlinuz is not there: make check-guest makes '
+        raise Failure(f'{guest}/vmlinuz is missing: make check-guest creates '
                       'it')
     console = 'ttyS0' if machine == 'q35' else 'ttyAMA0'
     options = ['--memory=256M'] + (['--iova=arm'] if machine == 'virt' else [])
@@ -200,7 +200,7 @@ def run() -> int:
     try:
         Installer(top).all()
     except PermissionError as err:
-        raise Failure(f'{err}: give another PREFIX=, or be root') from err
+        raise Failure(f'{err}: use another PREFIX=, or run as root') from err
     say(f'installed to {top} ({clock})')
     return 0
 

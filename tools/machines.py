@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest finds in machines without passthrough, on two builds.
+"""The guest's view of machines without passthrough, on two builds.
 
-Memory map, ACPI tables and everything else that guest firmware is told are
-compared byte by byte. No guest runs: QEMU is driven by its test protocol.
+Memory map, ACPI tables and everything else that is passed to guest firmware
+are compared byte by byte. No guest runs: QEMU is driven by its test protocol.
 """
 
 import concurrent.futures
@@ -87,7 +87,7 @@ COMMON = {'x86_64': '-cpu max -m 512M ',
 
 class Access(NamedTuple):
     """How fw_cfg is reached."""
-    ram: int            # a place in RAM that nobody needs
+    ram: int            # an unused place in RAM
     commands: str       # start a transfer whose command is there
     prepare: str = ''   # what firmware does before it reads the tables
 
@@ -145,14 +145,14 @@ class Machine:
                 raise Failure(reply['error']['desc'])
             if 'return' in reply:
                 return reply['return']
-        raise Failure('QEMU has ended')
+        raise Failure('QEMU has exited')
 
     def do(self, commands: str) -> List[str]:
         self.qtest.sendall(commands.encode('ascii'))
         replies = [self.replies.readline().split()
                    for _ in commands.splitlines()]
         if any(not reply or reply[0] != 'OK' for reply in replies):
-            raise Failure(f'QEMU does not take {commands!r}')
+            raise Failure(f'QEMU does not accept {commands!r}')
         return replies[-1]
 
     def read_key(self, key: int, size: int) -> bytes:
@@ -180,7 +180,7 @@ class Machine:
 
 def start(obj: Path, arch: str, options: str, where: Path,
           more: Dict[str, str]) -> Machine:
-    """A machine, or a Failure with QEMU's words; more is of environment."""
+    """A machine, or a Failure with QEMU's output; more is of environment."""
     try:
         return Machine(obj, arch, options, where, more)
     except (OSError, Failure) as err:
@@ -281,7 +281,7 @@ def compare_one(pristine: Path, ours: Path, name: str, arch: str,
 
 
 def compare(pristine: Path, ours: Path) -> List[tap.Case]:
-    """One case for each machine: does a guest find the same in both?"""
+    """One case for each machine: a guest must find the same in both."""
     wanted = configurations(pristine)
     if not wanted:
         raise Failure('no machine to compare')

@@ -15,12 +15,12 @@ import tap
 from common import QEMU, environment, jobs, say
 
 Cases = Dict[str, List[tap.Case]]
-# Without these a qtest of ours is content with one kernel
+# Without these a qtest of ours runs with one kernel only
 ALL_KERNELS = ['-m', 'slow']
 
 
 def ended(entry: dict) -> bool:
-    """Did the test program run to its end?
+    """Check that the test program ran to its end.
 
     glib prints a plan for each -p. To meson that is an error in the TAP, then.
     """
@@ -70,8 +70,9 @@ def run(obj: Path, names: Sequence[str], logs: Path,
         patience: int = 2) -> Cases:
     """Run the tests of these names, which may have wildcards, with arguments.
 
-    What has ended when this program is told to end is kept, too. The limits of
-    tests, which are for a machine that is idle, are multiplied by patience.
+    Results of tests that finish before this program is terminated are kept.
+    The limits of tests, which are for an idle machine, are multiplied by
+    patience.
     """
     if arguments.count('-p') > 1:
         say('meson calls programs that pass an ERROR here, as they print a plan '

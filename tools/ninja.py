@@ -23,7 +23,8 @@ OURS = ['tests/unit/test-cxl*', 'tests/unit/test-vfio-*',
 
 
 class Flavour(NamedTuple):
-    """What a build is for: machines, compiler if not the usual, firmware."""
+    """A build's configuration: machines, compiler if not the usual,
+    firmware."""
     targets: str
     compiler: str
     firmware: Sequence[str]
@@ -97,7 +98,7 @@ def ninja(obj: Path, targets: Iterable[str]) -> List[str]:
                 warnings.append(line.strip())
             print(line, end='', file=sys.stderr, flush=True)
     if process.returncode:
-        raise Failure(f'the build in {obj} failed; the compiler\'s words are '
+        raise Failure(f'the build in {obj} failed; the compiler\'s output is '
                       'above')
     return warnings
 

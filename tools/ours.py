@@ -12,7 +12,7 @@ SPDX = 'SPDX-License-Identifier: GPL-2.0-or-later\n'
 
 
 def local_patterns(root: Path = ROOT) -> List[str]:
-    """What stays in this repository (series/local)."""
+    """Files that stay in this repository (series/local)."""
     lines = (root / 'series/local').read_text(encoding='utf-8').splitlines()
     return [line.strip() for line in lines
             if line.strip() and not line.startswith('#')]
@@ -85,7 +85,8 @@ def folders(root: Path = ROOT) -> List[str]:
 
 
 def is_mailed(folder: str) -> bool:
-    """Is it for upstream? N-local is built and tested, but stays here."""
+    """Whether it is for upstream. N-local is built and tested, but stays
+    here."""
     return not folder.endswith('-local')
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The QEMU release that this repository builds on, and other known ones."""
+"""The QEMU release that this repository is based on, and other known ones."""
 
 from typing import List
 
@@ -30,7 +30,7 @@ SNAPSHOT_SITE = 'https://snapshot.debian.org'
 
 
 def tarballs(version: str) -> List[str]:
-    """What a release's source is called: Debian's, and QEMU's own."""
+    """The names of a release's source: Debian's, and QEMU's own."""
     return [f'qemu_{version}+ds.orig.tar.xz', f'qemu-{version}.tar.xz']
 
 

@@ -34,8 +34,8 @@ TEST_TARGETS = ['tests/qtest/cxl-test']
 QTESTS = ['qtest-x86_64/vfio-cxl*']
 QTEST_PATH = '/x86_64/vfio-cxl/v6/iommufd'
 
-# What a reviewer can be asked to read: patches in a series, and lines of code
-# that a patch adds, tests and documents aside.
+# Limits for review: patches in a series, and lines of code that a patch adds,
+# not counting tests and documents.
 MAX_PATCHES = 12
 MAX_CODE = 700
 MAX_SUBJECT = 72
@@ -69,7 +69,7 @@ class Series:
     # -- the lists
 
     def complaints(self) -> List[str]:
-        """What is wrong with the lists in series/."""
+        """Errors in the lists of series/."""
         found = []
         patterns = ours.local_patterns(self.root)
         for name in self.names:
@@ -127,7 +127,7 @@ class Series:
         return found
 
     def limits(self) -> List[str]:
-        """What is more than a reviewer can be asked to read."""
+        """Whatever exceeds the limits for review."""
         found = []
         for folder in self.mailed:
             count = len(self.of(folder))
@@ -157,7 +157,7 @@ class Series:
         return result.stdout.strip()
 
     def identity(self) -> List[str]:
-        """Who makes the commits: as the user's git is set up here."""
+        """The committer, as in the user's git configuration."""
         values = []
         for key in ('user.name', 'user.email'):
             got = subprocess.run(
@@ -214,7 +214,7 @@ class Series:
         return self.git('rev-parse', 'HEAD')
 
     def differences(self) -> List[str]:
-        """Files that all commits together do not make as the tree has them."""
+        """Files in which all commits together differ from the tree."""
         found = []
         for name in self.names:
             if not name.endswith('.patch'):
@@ -284,7 +284,7 @@ class Series:
             if added > MAX_CODE else ''
 
     def checkpatch(self, mail: Path) -> str:
-        """'' when upstream's checker is content, else its words."""
+        """'' if upstream's checker reports nothing, else its output."""
         result = subprocess.run(
             ['perl', 'scripts/checkpatch.pl', '--no-color', '--no-signoff',
              str(mail)],
@@ -333,7 +333,7 @@ def check_text(series: Series, cases: List[tap.Case]) -> Dict[str, str]:
     if not case(cases, 'series: each file is in exactly one commit',
                 lambda: '\n'.join(series.complaints())):
         return {}
-    case(cases, 'series: no more patches and words than can be read',
+    case(cases, 'series: the limits for review are kept',
          lambda: '\n'.join(series.limits()))
     series.start()
     made: Dict[str, str] = {}
@@ -398,7 +398,7 @@ def run() -> int:
             return int(any(c.result != 'ok' for c in cases))
         wanted = [options.action] if options.action else series.mailed
         if not set(wanted) <= set(series.mailed):
-            raise Failure(f'no such series: {options.action}. There are '
+            raise Failure(f'no such series: {options.action}. Existing ones: '
                           + ', '.join(series.mailed))
         complaints = series.complaints()
         if complaints:

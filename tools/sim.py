@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""vfio-sim, which is a project of its own: build it for our tests.
+"""vfio-sim, which is a separate project: build it for our tests.
 
 It is built by the meson that QEMU's build has, so that nothing more need be
 installed. common.SIM is the launcher that all tests use.
@@ -52,7 +52,7 @@ def build(obj: Path = QEMU / 'obj') -> None:
         configure(meson if os.path.exists(meson) else mesontest.meson(obj))
         ninja.ninja(OBJ, [])
     if not os.access(SIM, os.X_OK):
-        raise Failure(f'VFIO_SIM={SIM} is not there or no program')
+        raise Failure(f'VFIO_SIM={SIM} does not exist or is not a program')
     say(f'built: {OBJ} ({clock})')
 
 

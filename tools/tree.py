@@ -2,7 +2,7 @@
 """The assembled tree: a git work tree with the release, our hooks over it.
 
 tree.py              fetch, check and assemble
-tree.py refresh      write the hooks anew from the tree
+tree.py refresh      write the hooks again from the tree
 tree.py discard      drop edits that no hook has
 tree.py rebase       move the hooks to another release (TO=, or QEMU_SRC=)
 
@@ -185,7 +185,7 @@ class Tree:
                               if target + '.patch' in list_}))
         if complaints:
             raise Failure('\n'.join(complaints)
-                          + '\n  Mend a hook by hand; for another release of '
+                          + '\n  Fix the hook by hand; for another release of '
                           'QEMU, see make rebase.')
         return steps
 
@@ -280,7 +280,7 @@ class Tree:
                 if not path.is_symlink():
                     raise Failure(f'{path} should be a link to {name}, but is '
                                   'a file of its own. Move it there or delete '
-                                  'it, then say make tree again.')
+                                  'it, then run make tree again.')
                 path.unlink()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(want)
@@ -324,7 +324,7 @@ class Tree:
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
         if result.returncode:
             raise Failure(f'{name}: the edit changes lines that a later hook '
-                          'changes too. Put it into that one.')
+                          'also changes. Put it into that one.')
         return result.stdout
 
     def with_edits(self, wanted: str) -> List[Step]:
@@ -382,7 +382,7 @@ class Tree:
         raise Failure(said)
 
     def refresh(self, wanted: str = '') -> List[str]:
-        """Write the hooks anew; returns those that changed."""
+        """Write the hooks again; returns those that changed."""
         onto = self.commit('refs/qct/onto')
         if onto:
             self.go_on()
@@ -442,9 +442,9 @@ class Tree:
             said = str(err)
         names = self.list('diff', '--name-only', '-z', '--diff-filter=U')
         if names:
-            said = f'conflicts to solve in {self.src}:\n' + '\n'.join(
+            said = f'conflicts to resolve in {self.src}:\n' + '\n'.join(
                 '    ' + name for name in names) + '\n  Then make refresh.'
-        raise Failure(said + ' To give it up: make discard')
+        raise Failure(said + ' To abort: make discard')
 
     def go_on(self) -> None:
         for name in self.list('diff', '--name-only', '-z', 'HEAD'):
@@ -457,7 +457,7 @@ class Tree:
             self.merge_commits('--continue')
         onto = self.commit('refs/qct/onto')
         if self.git('merge-base', onto, 'HEAD', status=False) != onto:
-            raise Failure('the merge did not take place. Give it up: make '
+            raise Failure('the merge did not take place. Abort it: make '
                           'discard')
 
     def pin_version(self) -> None:
@@ -530,7 +530,7 @@ def run() -> int:
             say('dropped: ' + (', '.join(names) or 'nothing'))
         elif action == 'rebase':
             if not os.environ.get('TO') and not os.environ.get('QEMU_SRC'):
-                raise Failure('say which release: TO=VERSION, or QEMU_SRC=')
+                raise Failure('specify the release: TO=VERSION, or QEMU_SRC=')
             tree.rebase(fetch.find(os.environ.get('TO', '')))
             say('no conflicts. Now make refresh')
     return 0

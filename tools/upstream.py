@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU's own tests, what guests find and what VFIO maps: pristine and ours."""
+"""QEMU's own tests, the guests' view and VFIO's mappings: pristine and
+ours."""
 
 import json
 import os
@@ -117,7 +118,7 @@ def results_before(pristine: Path, after: Cases) -> Cases:
 
 
 def compare(before: Cases, after: Cases) -> List[tap.Case]:
-    """One case for each of upstream's: is its result the pristine one?"""
+    """One case for each of upstream's: its result must be the pristine one."""
     old = {case.name: case.result for cs in before.values() for case in cs}
     new = {case.name: case.result for cs in after.values() for case in cs}
     cases = []
@@ -140,7 +141,7 @@ def kvm_hidden() -> bool:
 
 
 def hide_kvm() -> None:
-    """Run this program again where there is no /dev/kvm."""
+    """Run this program again without /dev/kvm."""
     if kvm_hidden() or os.environ.get('QCT_KVM_HIDDEN'):
         return
     flags = ['-m'] if os.geteuid() == 0 else ['-m', '-U', '-r']
@@ -165,7 +166,7 @@ def run() -> int:
     after = run_tests(QEMU / 'obj', RESULTS / 'upstream/ours')
     compared = compare(results_before(pristine, after), after)
     if not compared:
-        raise Failure('upstream\'s tests gave no result at all; logs: '
+        raise Failure('upstream\'s tests gave no results; logs: '
                       f'{RESULTS / "upstream"}')
     compared += machines.compare(pristine, QEMU / 'obj')
     compared += dmamaps.compare(pristine, QEMU / 'obj')

@@ -18,7 +18,7 @@ static bool virt_cxl_overlap(const MemMapEntry *a, const MemMapEntry *b)
     return ranges_overlap(a->base, a->size, b->base, b->size);
 }
 
-/* End of what is below the windows, if the address space is large enough */
+/* End of the regions below the windows in a large enough address space */
 static hwaddr virt_cxl_wanted_end(VirtMachineState *vms, int pa_bits)
 {
     hwaddr end = vms->highest_gpa + 1;
@@ -48,7 +48,7 @@ bool virt_cxl_check_windows(VirtMachineState *vms, int pa_bits, Error **errp)
                "windows (cxl-fmw) of %s the memory map needs %d bits: use %s "
                "or smaller windows", pa_bits, text,
                64 - clz64(virt_cxl_wanted_end(vms, pa_bits) + size - 1),
-               vms->highmem ? "a CPU that has them" : "highmem=on");
+               vms->highmem ? "a CPU with more bits" : "highmem=on");
     return false;
 }
 
@@ -64,7 +64,7 @@ static bool virt_cxl_check_host_registers(VirtMachineState *vms, Error **errp)
         error_setg(errp, "Addressing limited to %d bits, but the registers of "
                    "CXL host bridges are at 0x%" HWADDR_PRIx ": use %s",
                    vms->pa_bits, regs->base,
-                   vms->highmem ? "a CPU with more" : "highmem=on");
+                   vms->highmem ? "a CPU with more bits" : "highmem=on");
         return false;
     }
     if ((vms->highmem_ecam &&

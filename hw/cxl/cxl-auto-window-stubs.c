@@ -1,5 +1,5 @@
 /*
- * Machines without CXL have no fixed memory windows
+ * Stubs for machines without CXL, which have no fixed memory windows
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -199,7 +199,7 @@ static bool cxl_window_is_open_port(PCIDevice *pdev)
     return cxl_window_is_empty(sec) && qbus_is_hotpluggable(BUS(sec));
 }
 
-/* Window Restrictions that do not keep @ep from using a window */
+/* Window Restrictions that are compatible with @ep */
 static uint16_t cxl_window_endpoint_restrictions(CXLEndpoint *ep)
 {
     CXLEndpointInfo info = cxl_endpoint_info(ep);

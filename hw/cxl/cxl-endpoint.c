@@ -108,7 +108,7 @@ static PCIDevice *cxl_endpoint_ancestor(PCIDevice *pdev, unsigned levels)
     return pdev;
 }
 
-/* Port numbers are chosen by the user, slots may follow the command line */
+/* Users choose port numbers; slots may depend on the order of options */
 static int cxl_endpoint_compare_step(PCIDevice *a, PCIDevice *b)
 {
     int diff = 0;

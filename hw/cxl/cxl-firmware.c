@@ -2,10 +2,10 @@
  * Virtual firmware: places CXL memory at system reset
  *
  * Operating systems expect to find the decoders of some devices committed by
- * the platform's firmware. Guest firmware knows nothing of CXL, so this
- * object does it: in the exit phase of the root reset container, when every
- * device has left its own reset. A device's exit phase would also run at a
- * secondary bus reset, where real firmware does nothing.
+ * the platform's firmware. Guest firmware does not support CXL, so this object
+ * does it: in the exit phase of the root reset container, when every device has
+ * left its own reset. A device's exit phase would also run at a secondary bus
+ * reset, where real firmware does nothing.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -55,7 +55,7 @@ static const char *cxl_firmware_device_name(PCIDevice *pdev)
     return DEVICE(pdev)->id ?: pdev->name;
 }
 
-/* First address in @fw, a multiple of @align, with @size bytes not @taken */
+/* Find the lowest multiple of @align in @fw with @size bytes not @taken */
 static bool cxl_firmware_find_in_window(CXLFixedWindow *fw, uint64_t size,
                                         uint64_t align, GArray *taken,
                                         uint64_t *base)
@@ -83,11 +83,11 @@ static bool cxl_firmware_find_in_window(CXLFixedWindow *fw, uint64_t size,
 
 /*
  * 1 GiB is preferred, as it lets the host use its largest pages. The second
- * alignment is used if a device would have no room otherwise, or no decoder.
+ * alignment is used if a device would otherwise have no room or no decoder.
  */
 static const uint64_t aligns[] = { 1 * GiB, CXL_HDM_ALIGN };
 
-/* Lowest place in a window, with the best of @aligns from @first on */
+/* Find the lowest place in a window, with the best of @aligns from @first on */
 static bool cxl_firmware_find_place(CXLEndpoint *ep, GArray *taken,
                                     unsigned first, uint64_t *base,
                                     Error **errp)
@@ -113,13 +113,13 @@ static bool cxl_firmware_find_place(CXLEndpoint *ep, GArray *taken,
                "%s: no CXL fixed memory window that targets host bridge "
                "'%s' alone has room for %s of device memory: add one with "
                "%s, or switch CXL off for the device with x-cxl=off (all "
-               "windows stand in one -M option)",
+               "windows must be given in one -M option)",
                cxl_firmware_device_name(pdev),
                cxl_firmware_host_bridge_name(hb), need, option);
     return false;
 }
 
-/* What one decoder of a host bridge or switch is to do */
+/* Configuration for one decoder of a host bridge or switch */
 typedef struct PortRange {
     uint32_t *cache_mem;
     PCIDevice *port;
@@ -127,7 +127,7 @@ typedef struct PortRange {
     uint64_t size;
 } PortRange;
 
-/* The endpoints below a host bridge that have got a place, and where */
+/* Endpoints below a host bridge that have been placed, and where */
 typedef struct Plan {
     PXBCXLDev *hb;
     GPtrArray *endpoints;
@@ -217,7 +217,7 @@ static GArray *cxl_firmware_plan_decoders(Plan *plan)
     return all;
 }
 
-/* Call @func, if any, for each decoder of a plan; false if one has too few */
+/* Call @func, if any, for each decoder of a plan; false if there are too few */
 static bool cxl_firmware_plan_foreach(Plan *plan,
                                       void (*func)(PortRange *, unsigned n),
                                       Error **errp)
@@ -245,7 +245,7 @@ static bool cxl_firmware_plan_foreach(Plan *plan,
     return true;
 }
 
-/* Place @ep, if there is room and if its ports have decoders enough */
+/* Place @ep, if there is room and if its ports have enough decoders */
 static bool cxl_firmware_plan_add(Plan *plan, CXLEndpoint *ep, unsigned align,
                                   Error **errp)
 {
@@ -267,9 +267,9 @@ static bool cxl_firmware_plan_add(Plan *plan, CXLEndpoint *ep, unsigned align,
 }
 
 /*
- * Place all @endpoints that want it and are below @hb. One that fails does
- * not keep the next from its place; @errp is then set, and the plan is the
- * best there is.
+ * Place all @endpoints that want it and are below @hb. A failure does not stop
+ * later endpoints from being placed; @errp is set then, and the plan is the
+ * best one found.
  */
 static Plan *cxl_firmware_plan_host_bridge(GSList *endpoints, PXBCXLDev *hb,
                                            Error **errp)
@@ -381,7 +381,7 @@ static bool cxl_firmware_has_own_number(uint32_t *cache_mem, PCIDevice *port,
             object_dynamic_cast(OBJECT(other), TYPE_PCIE_PORT) &&
             PCIE_PORT(other)->port == PCIE_PORT(port)->port) {
             error_setg(errp,
-                       "%s: '%s' has the same port number %u, so that "
+                       "%s: '%s' has the same port number %u, so "
                        "decoders cannot tell them apart: give each %s of a "
                        "host bridge or switch its own port=",
                        cxl_firmware_device_name(port),
@@ -393,7 +393,7 @@ static bool cxl_firmware_has_own_number(uint32_t *cache_mem, PCIDevice *port,
     return true;
 }
 
-/* Can CXL.mem reach it, whatever the decoders say? */
+/* Check whether CXL.mem can reach @ep, regardless of decoders */
 static bool cxl_firmware_check_path(CXLEndpoint *ep, Error **errp)
 {
     PCIDevice *pdev = cxl_endpoint_pci_device(ep);
@@ -401,8 +401,8 @@ static bool cxl_firmware_check_path(CXLEndpoint *ep, Error **errp)
 
     if (first && object_dynamic_cast(OBJECT(first), TYPE_CXL_TYPE3)) {
         error_setg(errp,
-                   "%s: its port leads to the emulated memory of '%s': "
-                   "give each a port of its own with bus=",
+                   "%s: the port leads to the emulated memory of '%s': "
+                   "give each device a port of its own with bus=",
                    cxl_firmware_device_name(pdev),
                    cxl_firmware_device_name(first));
         return false;
@@ -411,7 +411,7 @@ static bool cxl_firmware_check_path(CXLEndpoint *ep, Error **errp)
                                      cxl_firmware_has_own_number, errp);
 }
 
-/* Is there a window at all that is large enough? */
+/* Check that there is any window that is large enough */
 static bool cxl_firmware_check_window(CXLEndpoint *ep, Error **errp)
 {
     g_autoptr(GArray) none = g_array_new(false, false, sizeof(CXLHDMRange));
@@ -430,7 +430,7 @@ static int cxl_firmware_count_host_bridge(Object *obj, void *opaque)
 
 /*
  * The machines accept more host bridges than they have room for; the guest
- * cannot reach the last one. Without passthrough that stays as it is.
+ * cannot reach the last one. Leave that as it is without passthrough.
  */
 static bool cxl_firmware_check_host_bridges(PXBCXLDev *hb, Error **errp)
 {
@@ -447,7 +447,7 @@ static bool cxl_firmware_check_host_bridges(PXBCXLDev *hb, Error **errp)
                                    cxl_firmware_count_host_bridge, &count);
     if (count > room) {
         error_setg(errp, "the machine has room for the registers of %u "
-                   "pxb-cxl, and not for %u: add root ports to one of them "
+                   "pxb-cxl, but not for %u: add root ports to one of them "
                    "instead, with -device cxl-rp,bus=%s,port=N", room, count,
                    cxl_firmware_host_bridge_name(hb));
         return false;
@@ -481,8 +481,8 @@ bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp)
         return false;
     }
     if (!cxl_firmware_place_all(false, errp)) {
-        error_prepend(errp, "the next system reset would find no place for "
-                      "all: ");
+        error_prepend(errp, "the next system reset could not place all "
+                      "devices: ");
         return false;
     }
     return true;
@@ -537,7 +537,7 @@ static void cxl_firmware_reset_exit(Object *obj, ResetType type)
 {
     Error *err = NULL;
 
-    /* cxl_firmware_check() found it possible; a device may have failed since */
+    /* cxl_firmware_check() has succeeded, but a device may have failed since */
     memory_region_transaction_begin();
     if (!cxl_firmware_place_all(true, &err)) {
         error_report_err(err);

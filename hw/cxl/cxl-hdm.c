@@ -14,7 +14,7 @@
 #include "hw/cxl/cxl_hdm.h"
 #include "trace.h"
 
-/* Offsets in the block, from those that include the block's own */
+/* Offset in the block, for one that includes the block's own offset */
 #define HDM_OFFSET(reg) (A_CXL_HDM_DECODER_##reg - CXL_HDM_REGISTERS_OFFSET)
 #define HDM0_OFFSET(reg) \
     (A_CXL_HDM_DECODER0_##reg - A_CXL_HDM_DECODER0_BASE_LO)
@@ -31,7 +31,7 @@ static bool cxl_hdm_decoder_is_committed(const CXLHDMDecoder *d)
     return d->ctrl & CTRL_FIELD(COMMITTED);
 }
 
-/* CXL r3.1 Section 8.2.4.20.13: Lock On Commit acts while committed */
+/* CXL r3.1 Section 8.2.4.20.13: Lock On Commit takes effect while committed */
 static bool cxl_hdm_decoder_is_locked(const CXLHDMDecoder *d)
 {
     return cxl_hdm_decoder_is_committed(d) &&
@@ -119,8 +119,8 @@ bool cxl_hdm_get(const CXLHDM *hdm, unsigned n, CXLHDMRange *range)
 }
 
 /*
- * CXL r3.1 Section 8.2.4.20.12: the rules that the block can check. Sets
- * @range to what decoder @n would map.
+ * CXL r3.1 Section 8.2.4.20.12: check the rules that concern the block alone.
+ * Sets @range to what decoder @n would map.
  */
 static bool cxl_hdm_check_rules(const CXLHDM *hdm, unsigned n,
                                 CXLHDMRange *range, Error **errp)
@@ -132,15 +132,15 @@ static bool cxl_hdm_check_rules(const CXLHDM *hdm, unsigned n,
     range->base = cxl_hdm_decoder_base(d);
     range->size = cxl_hdm_decoder_size(d);
     if (range->size == 0) {
-        error_setg(errp, "its size is 0");
+        error_setg(errp, "decoder size is 0");
         return false;
     }
     if (range->base > UINT64_MAX - range->size) {
-        error_setg(errp, "it wraps around the end of the address space");
+        error_setg(errp, "range wraps around the end of the address space");
         return false;
     }
     if (FIELD_EX32(d->ctrl, CXL_HDM_DECODER0_CTRL, IW)) {
-        error_setg(errp, "it interleaves");
+        error_setg(errp, "interleaving is not supported");
         return false;
     }
     if (n > 0 && !cxl_hdm_is_committed(hdm, n - 1, &below)) {
@@ -149,7 +149,7 @@ static bool cxl_hdm_check_rules(const CXLHDM *hdm, unsigned n,
     }
     if (skip > UINT64_MAX - below.dpa - below.size ||
         range->size > UINT64_MAX - below.dpa - below.size - skip) {
-        error_setg(errp, "its DPA skip is too large");
+        error_setg(errp, "DPA skip is too large");
         return false;
     }
     range->dpa = below.dpa + below.size + skip;
@@ -163,12 +163,12 @@ static bool cxl_hdm_check_rules(const CXLHDM *hdm, unsigned n,
         }
         if (i < n ? range->base < other.base + other.size
                   : other.base < range->base + range->size) {
-            error_setg(errp, "it is not %s decoder %u",
+            error_setg(errp, "range is not %s that of decoder %u",
                        i < n ? "above" : "below", i);
             return false;
         }
         if (i > n && other.dpa < range->dpa + range->size) {
-            error_setg(errp, "its DPA range overlaps that of decoder %u", i);
+            error_setg(errp, "DPA range overlaps that of decoder %u", i);
             return false;
         }
     }
@@ -248,7 +248,7 @@ static void cxl_hdm_write_global_control(CXLHDM *hdm, uint32_t value)
     }
 }
 
-/* The register at @offset in decoder @d and the bits that can be written */
+/* Find the register at @offset in decoder @d and its writable bits */
 static uint32_t *cxl_hdm_config_register(CXLHDMDecoder *d, unsigned offset,
                                          uint32_t *mask)
 {
@@ -295,8 +295,8 @@ static uint32_t cxl_hdm_read_dword(const CXLHDM *hdm, unsigned offset)
         return 0;
     }
     decoder = hdm->decoder[n];
-    reg = cxl_hdm_config_register(&decoder, (offset - HDM_FIRST) % CXL_HDM_STRIDE,
-                                  &mask);
+    reg = cxl_hdm_config_register(&decoder,
+                                  (offset - HDM_FIRST) % CXL_HDM_STRIDE, &mask);
     return reg ? *reg : 0;
 }
 
@@ -369,7 +369,7 @@ bool cxl_hdm_commit(CXLHDM *hdm, unsigned n, uint64_t base, uint64_t size,
     assert(n < hdm->count);
     assert(QEMU_IS_ALIGNED(base | size, CXL_HDM_ALIGN));
     if (cxl_hdm_decoder_is_committed(d)) {
-        error_setg(errp, "it is committed already");
+        error_setg(errp, "decoder is already committed");
         return false;
     }
 

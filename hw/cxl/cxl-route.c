@@ -18,7 +18,7 @@
 
 /*
  * All endpoints of the machine, in the order of cxl_endpoints(), and its
- * windows. A port's register can change often: do not search for them then.
+ * windows. Kept here to avoid a search at each change of a port's registers.
  */
 #define TYPE_CXL_ROUTES "cxl-routes"
 OBJECT_DECLARE_SIMPLE_TYPE(CXLRoutes, CXL_ROUTES)
@@ -58,7 +58,7 @@ static GSList *cxl_route_find_windows(CXLRoutes *routes)
     return routes->windows;
 }
 
-/* Addresses from @at on that all go the same way; last @port looked at */
+/* Addresses from @at on that take the same path; the last @port visited */
 typedef struct RoutePoint {
     uint64_t at;
     uint64_t size;
@@ -66,8 +66,8 @@ typedef struct RoutePoint {
 } RoutePoint;
 
 /*
- * Does a host bridge or switch send an address to @port? As for type 3
- * devices, the first committed decoder with the address decides.
+ * Check whether a host bridge or switch sends an address to @port. As for
+ * type 3 devices, the first committed decoder with the address decides.
  */
 static bool cxl_route_decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
                                       void *opaque)
@@ -123,18 +123,19 @@ static CXLFixedWindow *cxl_route_find_window(CXLRoutes *routes, PXBCXLDev *hb,
             continue;
         }
         if (fw->num_targets != 1) {
-            error_setg(errp, "the fixed window interleaves");
+            error_setg(errp, "the fixed memory window is interleaved");
         } else if (!cxl_window_serves(fw, hb)) {
-            error_setg(errp, "the fixed window does not target its host "
-                       "bridge");
+            error_setg(errp, "the fixed memory window does not target the "
+                       "device's host bridge");
         } else if (range->size > fw->size - (range->base - fw->base)) {
-            error_setg(errp, "it crosses the end of the fixed window");
+            error_setg(errp, "range crosses the end of the fixed memory "
+                       "window");
         } else {
             return fw;
         }
         return NULL;
     }
-    error_setg(errp, "it is in no fixed window");
+    error_setg(errp, "range is not inside a fixed memory window");
     return NULL;
 }
 
@@ -159,14 +160,14 @@ bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp)
     CXLRoutes *routes = cxl_route_find_all();
 
     if (!hb || !routes) {
-        error_setg(errp, "the device is not below a CXL host bridge");
+        error_setg(errp, "device is not below a CXL host bridge");
         return false;
     }
     if (!cxl_route_find_window(routes, hb, range, errp)) {
         return false;
     }
     if (cxl_route_mapped_for_another(routes, ep, range)) {
-        error_setg(errp, "the range is mapped for another device");
+        error_setg(errp, "range is mapped for another device");
         return false;
     }
     return true;
@@ -201,7 +202,7 @@ static void cxl_route_map(CXLRoutes *routes, const CXLRouteMap *wanted)
 }
 
 /*
- * Walk all ports for each part of @status->range that goes the same way, and
+ * Walk all ports for each part of @status->range that takes the same path, and
  * add to @wanted, if not NULL, what arrives at the endpoint. Returns true if
  * all of it does.
  */
@@ -293,7 +294,7 @@ CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
     return state;
 }
 
-/* What is to be mapped of an endpoint: CXLRouteMaps without alias */
+/* Find the ranges of an endpoint to map: CXLRouteMaps without alias */
 static GArray *cxl_route_find_wanted(CXLRoutes *routes, CXLEndpoint *ep)
 {
     static const char *const why[] = {
@@ -374,7 +375,7 @@ void cxl_route_update_all(void)
     for (GSList *l = routes->endpoints; l; l = l->next) {
         g_ptr_array_add(wanted, cxl_route_find_wanted(routes, l->data));
     }
-    /* Unmap all first: a range may have changed hands */
+    /* Unmap all first: a range may now belong to another endpoint */
     for (GSList *l = routes->endpoints; l; l = l->next) {
         cxl_route_unmap_stale(routes, l->data,
                               g_ptr_array_index(wanted, i++));

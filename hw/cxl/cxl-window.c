@@ -1,5 +1,5 @@
 /*
- * Questions about CXL fixed memory windows
+ * Helpers for CXL fixed memory windows
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -14,7 +14,7 @@
 #include "hw/nvram/fw_cfg.h"
 #include "hw/pci/pci_host.h"
 
-/* The end of the memory map, were windows of @size made at @base */
+/* End of the memory map if windows of @size bytes were made at @base */
 static hwaddr pc_cxl_map_end(PCMachineState *pcms, hwaddr base, uint64_t size)
 {
     Object *host = OBJECT(BUS(pcms->pcibus)->parent);

@@ -1,9 +1,9 @@
 /*
- * CXL Type-2 devices behind vfio-pci: kernels that will not be merged as
- * they are
+ * CXL Type-2 devices behind vfio-pci: kernel interfaces that will not be merged
+ * as they are
  *
- * A generation is one VFIOCXLKernel and what only that refers to.
- * docs/devel/vfio-cxl.rst says when each of them goes.
+ * A generation is one VFIOCXLKernel and whatever only that refers to.
+ * docs/devel/vfio-cxl.rst says when each of them can be removed.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +20,7 @@
 #define HDM_OFFSET(reg) (A_CXL_HDM_DECODER##reg - CXL_HDM_REGISTERS_OFFSET)
 
 /*
- * v2 and v4: a CXL reset is carried out when the guest's bit is written
+ * v2 and v4: the kernel carries out a CXL reset when the guest's bit is written
  */
 static bool vfio_cxl_write_control2(VFIOCXL *cxl, uint16_t value)
 {
@@ -59,17 +59,17 @@ static int vfio_cxl_config_reset(VFIOCXL *cxl, uint16_t control2)
  * the base of a locked decoder, and forwards cache control bits
  */
 
-/* A place for the view that no guest has seen */
+/* Base address for probing, which no guest has seen */
 #define PROBE_BASE (256 * MiB)
 
 /**
  * struct VFIOCXLV2 - the kernel's state as far as QEMU knows it
- * @known: the view is @base and @lock
+ * @known: @base and @lock are known to be the kernel's view
  * @lock: locked
  * @base: guest physical address
- * @probing: a reset is to show whether the view outlives it
- * @keeps_view: it does, and therefore the kernel carries out a guest's CXL
- *              reset, too
+ * @probing: the next reset shows whether the view survives it
+ * @keeps_view: the view survives a reset, which implies that the kernel also
+ *              carries out a guest's CXL reset
  * @wrote_back: the guest has asked for a write-back since it last changed
  *              Disable Caching
  */
@@ -108,7 +108,7 @@ static bool vfio_cxl_v2_write_view(VFIOCXL *cxl, uint64_t base, bool lock)
                                 &ctrl, NULL)) {
         return false;
     }
-    /* A locked view takes nothing but the end of the lock */
+    /* A locked view accepts nothing but clearing the lock */
     if (FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT)) {
         ctrl = FIELD_DP32(ctrl, CXL_HDM_DECODER0_CTRL, LOCK_ON_COMMIT, 0);
         if (!vfio_cxl_v2_write_decoder(cxl, HDM_OFFSET(0_CTRL), ctrl)) {
@@ -161,7 +161,7 @@ static void vfio_cxl_v2_changed(VFIOCXL *cxl)
 }
 
 /*
- * Two variants of v2 can be told apart only by whether the view outlives a
+ * Two variants of v2 can be told apart only by whether the view survives a
  * reset.
  */
 static void vfio_cxl_v2_reset_prepare(VFIOCXL *cxl)
@@ -206,9 +206,9 @@ static uint16_t vfio_cxl_v2_caching(VFIOCXL *cxl)
 }
 
 /*
- * Make the device's Disable Caching what the guest's is. The kernel passes it
- * on only together with Initiate Cache Write Back and Invalidation, so each
- * change has to come with one.
+ * Copy the guest's Disable Caching to the device. The kernel forwards it only
+ * together with Initiate Cache Write Back and Invalidation, so each change
+ * needs one.
  */
 static void vfio_cxl_v2_set_caching(VFIOCXL *cxl)
 {
@@ -218,7 +218,7 @@ static void vfio_cxl_v2_set_caching(VFIOCXL *cxl)
     }
 }
 
-/* The next user is to find caching as a reset would leave it */
+/* Leave caching to the next user as a reset would */
 static void vfio_cxl_v2_exit(VFIOCXL *cxl)
 {
     if (vfio_cxl_dvsec_can_write_back(&cxl->dvsecs)) {
@@ -257,7 +257,7 @@ static void vfio_cxl_v2_write_control2(VFIOCXL *cxl, uint16_t old,
 
     if (wbi || changed & R_CXL_DVSEC_CTRL2_DISABLE_CACHING_MASK) {
         vfio_cxl_v2_set_caching(cxl);
-        /* What QEMU adds to a write of the guest's must not show */
+        /* The guest must not see bits that QEMU has added to its write */
         v2->wrote_back = wbi;
     }
 }
@@ -288,7 +288,7 @@ struct vfio_device_info_cap_cxl {
     uint32_t comp_regs_region_index;
 };
 
-/* Do these bytes make sense as the second form of the capability? */
+/* Check whether these bytes make sense as the second form of the capability */
 static bool vfio_cxl_looks_like_v2(const struct vfio_device_info_cap_cxl *cap,
                                    uint32_t length)
 {
@@ -359,7 +359,7 @@ struct vfio_device_info_cap_cxl_v3 {
     uint64_t comp_reg_size;
 };
 
-/* As the third, which has a region index where v2 has flags? */
+/* Same for the third form, which has a region index where v2 has flags */
 static bool vfio_cxl_looks_like_v3(
     const struct vfio_device_info_cap_cxl_v3 *cap, uint32_t length)
 {
@@ -415,9 +415,9 @@ static const VFIOCXLKernel vfio_cxl_kernel_v4 = {
 };
 
 /*
- * v5: describes a device as v6 does. It takes the memory away while Memory
- * Space is off. The kernel is asked to read some then: it does so or refuses,
- * and touches nothing that it has to keep away from.
+ * v5: describes a device as v6 does, but takes the memory away while Memory
+ * Space is off. Try to read some of it then: the kernel either reads or
+ * refuses, and never touches memory that must not be accessed.
  */
 static bool vfio_cxl_memory_goes(const VFIOCXLInfo *info, uint16_t command)
 {

@@ -1,8 +1,8 @@
 /*
  * CXL Type-2 devices behind vfio-pci: config space
  *
- * Writes that can end the access to the memory: it leaves the guest's map
- * before, and what the kernel has is read again after.
+ * Around a write that can end access to the memory, remove the memory from the
+ * guest's map before the write and read the kernel's state again after it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -29,10 +29,10 @@ static uint16_t vfio_cxl_written_bits(uint32_t addr, uint32_t val, int len,
 }
 
 /*
- * A config write that starts a function level reset does not report failure.
- * So the bit is taken out of @val, and the reset is done by other means. CXL
- * devices have the PCIe capability; they may have Advanced Features as well,
- * which can also start one.
+ * A config write that starts a function level reset does not report failure. So
+ * clear the bit in @val, and reset by other means. CXL devices have the PCIe
+ * capability; they may have Advanced Features as well, which can also start
+ * one.
  */
 static bool vfio_cxl_take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val,
                               int len)
@@ -62,7 +62,7 @@ static bool vfio_cxl_take_flr(PCIDevice *pdev, uint32_t addr, uint32_t *val,
     return found;
 }
 
-/* Can the kernel take the memory away during a config write? */
+/* Check whether the kernel may take the memory away during a config write */
 static bool vfio_cxl_may_end_access(VFIOCXL *cxl, uint32_t addr, uint32_t val,
                                     int len)
 {

@@ -53,13 +53,13 @@ static bool vfio_cxl_dvsec_add(VFIOCXLDVSECSet *set, unsigned at,
     if (length < (device ? DVSEC_MIN_LENGTH : sizeof(DVSECHeader)) ||
         length > PCIE_CONFIG_SPACE_SIZE - at ||
         set->count == ARRAY_SIZE(set->dvsec)) {
-        error_setg(errp, "CXL DVSEC at 0x%x has a length of %u bytes", at,
+        error_setg(errp, "unusable CXL DVSEC at 0x%x, length %u bytes", at,
                    length);
         return false;
     }
     if (device && set->device) {
-        /* Addresses of the host would stay in it */
-        error_setg(errp, "second CXL Device DVSEC at 0x%x", at);
+        /* Host addresses would remain visible in it */
+        error_setg(errp, "unexpected second CXL Device DVSEC at 0x%x", at);
         return false;
     }
     if (device) {
@@ -80,7 +80,7 @@ bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECSet *set,
     uint32_t header, header1, header2;
 
     *set = (VFIOCXLDVSECSet) { .vdev = vdev };
-    /* No more capabilities than fit: the chain may be a loop */
+    /* Limit the number of capabilities: the chain may be a loop */
     for (int i = 0; i < PCIE_CONFIG_SPACE_SIZE / 8 && pos; i++) {
         if (pos < PCI_CONFIG_SPACE_SIZE || !QEMU_IS_ALIGNED(pos, 4) ||
             pos > PCIE_CONFIG_SPACE_SIZE - sizeof(DVSECHeader) ||
@@ -310,7 +310,7 @@ void vfio_cxl_dvsec_setup(VFIOCXLDVSECSet *set)
     vfio_cxl_dvsec_reset(set);
 }
 
-/* The doorbells that a write to Control2 rings, of those it may ring */
+/* Doorbells requested by a write to Control2 that are permitted */
 static uint16_t vfio_cxl_dvsec_ring(const VFIOCXLDVSECSet *set, uint32_t addr,
                                     uint32_t val, int len)
 {

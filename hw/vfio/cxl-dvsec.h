@@ -26,7 +26,7 @@ typedef struct VFIOCXLDVSEC {
  * struct VFIOCXLDVSECSet - the parts of config space that are QEMU's own
  * @vdev: the device
  * @dvsec: all CXL DVSECs
- * @count: how many
+ * @count: number of entries in @dvsec
  * @device: offset of the CXL Device DVSEC, 0 if the device has none
  * @capability: the physical device's CXL Capability register
  */
@@ -39,12 +39,12 @@ typedef struct VFIOCXLDVSECSet {
 } VFIOCXLDVSECSet;
 
 /**
- * struct VFIOCXLDVSECOffer - what a guest's request can lead to
- * @reset: a CXL reset is carried out
- * @write_back: the device's cache is written back
+ * struct VFIOCXLDVSECOffer - features that a guest may request
+ * @reset: CXL reset
+ * @write_back: write-back of the device's cache
  * @clears: a CXL reset clears the memory
  *
- * What the physical device does not have is not offered either.
+ * Features that the physical device lacks are not offered either.
  */
 typedef struct VFIOCXLDVSECOffer {
     bool reset;
@@ -59,7 +59,7 @@ typedef struct VFIOCXLDVSECOffer {
  * @size: 2 or 4 bytes
  * @value: the register
  *
- * Returns: false if the kernel did not answer; @value is 0 then
+ * Returns: false if the read failed; @value is 0 then
  */
 bool vfio_cxl_config_read(VFIOPCIDevice *vdev, unsigned offset, unsigned size,
                           uint32_t *value);
@@ -70,7 +70,7 @@ bool vfio_cxl_config_read(VFIOPCIDevice *vdev, unsigned offset, unsigned size,
  * @offset: of the register, bytes
  * @value: the register
  *
- * Returns: false if the kernel did not take it
+ * Returns: false if the write failed
  */
 bool vfio_cxl_config_write(VFIOPCIDevice *vdev, unsigned offset,
                            uint16_t value);
@@ -79,7 +79,7 @@ bool vfio_cxl_config_write(VFIOPCIDevice *vdev, unsigned offset,
  * vfio_cxl_dvsec_find() - Find the CXL DVSECs in the physical config space
  * @vdev: the device, config space not yet set up
  * @set: filled in
- * @errp: a CXL DVSEC that cannot be understood
+ * @errp: set if a capability cannot be read, or a CXL DVSEC is malformed
  */
 bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECSet *set,
                          Error **errp);
@@ -96,13 +96,13 @@ bool vfio_cxl_dvsec_find_block(const VFIOCXLDVSECSet *set, unsigned *bar,
                                uint64_t *offset);
 
 /**
- * vfio_cxl_dvsec_has_mem() - Does the physical device say that it has CXL.mem?
+ * vfio_cxl_dvsec_has_mem() - Check whether the device advertises CXL.mem
  * @set: the DVSECs
  */
 bool vfio_cxl_dvsec_has_mem(const VFIOCXLDVSECSet *set);
 
 /**
- * vfio_cxl_dvsec_owns() - Is a config access to a CXL DVSEC?
+ * vfio_cxl_dvsec_owns() - Check whether a config access hits a CXL DVSEC
  * @set: the DVSECs
  * @addr: offset in config space
  * @len: bytes
@@ -120,7 +120,7 @@ void vfio_cxl_dvsec_hide(const VFIOCXLDVSECSet *set);
  * vfio_cxl_dvsec_setup() - Serve the DVSECs from QEMU
  * @set: the DVSECs of a device with a copy of the physical config space
  *
- * CXL r3.1 Section 8.1.3. No host address stays in what the guest can read.
+ * CXL r3.1 Section 8.1.3. The guest can read no host address from them.
  */
 void vfio_cxl_dvsec_setup(VFIOCXLDVSECSet *set);
 
@@ -131,9 +131,9 @@ void vfio_cxl_dvsec_setup(VFIOCXLDVSECSet *set);
 void vfio_cxl_dvsec_reset(const VFIOCXLDVSECSet *set);
 
 /**
- * vfio_cxl_dvsec_offer() - Show what a guest can ask for
+ * vfio_cxl_dvsec_offer() - Advertise what a guest may request
  * @set: the DVSECs
- * @offer: what can be done
+ * @offer: the features
  */
 void vfio_cxl_dvsec_offer(const VFIOCXLDVSECSet *set,
                           const VFIOCXLDVSECOffer *offer);
@@ -151,8 +151,8 @@ void vfio_cxl_dvsec_cxl_reset(const VFIOCXLDVSECSet *set);
  * @val: value
  * @len: bytes
  *
- * Returns: the bits of Control2 that ask for something and read as zero, as
- * far as the guest was offered it
+ * Returns: the doorbell bits of Control2 (which read as zero) that were set and
+ * are among the features offered to the guest
  */
 uint16_t vfio_cxl_dvsec_write(const VFIOCXLDVSECSet *set, uint32_t addr,
                               uint32_t val, int len);
@@ -164,22 +164,22 @@ uint16_t vfio_cxl_dvsec_write(const VFIOCXLDVSECSet *set, uint32_t addr,
 uint16_t vfio_cxl_dvsec_control2(const VFIOCXLDVSECSet *set);
 
 /**
- * vfio_cxl_dvsec_set_status2() - Change what the guest finds in Status2
+ * vfio_cxl_dvsec_set_status2() - Change Status2 as the guest sees it
  * @set: the DVSECs
  * @mask: the bits to change
- * @value: of these
+ * @value: their new value
  */
 void vfio_cxl_dvsec_set_status2(const VFIOCXLDVSECSet *set, uint16_t mask,
                                 uint16_t value);
 
 /**
- * vfio_cxl_dvsec_can_write_back() - Is there a cache to be written back?
+ * vfio_cxl_dvsec_can_write_back() - Check for a cache that can be written back
  * @set: the DVSECs
  */
 bool vfio_cxl_dvsec_can_write_back(const VFIOCXLDVSECSet *set);
 
 /**
- * vfio_cxl_dvsec_mem_enabled() - Is Mem_Enable set in the guest's Control?
+ * vfio_cxl_dvsec_mem_enabled() - Check Mem_Enable in the guest's Control
  * @set: the DVSECs
  */
 bool vfio_cxl_dvsec_mem_enabled(const VFIOCXLDVSECSet *set);

@@ -30,9 +30,9 @@ VFIOCXLHidden *vfio_cxl_hidden_new(VFIOPCIDevice *vdev,
             return g_steal_pointer(&hidden);
         }
     }
-    error_setg(errp, "the CXL component registers, which hold addresses of the "
-               "host, are not where the Register Locator says and cannot be "
-               "hidden from the guest");
+    error_setg(errp, "cannot hide the CXL component registers, which hold "
+               "addresses of the host, from the guest: they are not where the "
+               "Register Locator says");
     g_free(reason);
     return NULL;
 }

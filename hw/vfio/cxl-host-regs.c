@@ -30,7 +30,7 @@ bool vfio_cxl_read_register(const VFIOCXLInfo *info, unsigned offset,
     VFIODevice *vbasedev = info->vbasedev;
     bool ok;
 
-    /* One dword a call: some kernels accept nothing else */
+    /* One dword per call: some kernels accept nothing else */
     if (!QEMU_IS_ALIGNED(offset, sizeof(*value))) {
         ok = false;
     } else if (offset >= info->registers_offset &&
@@ -73,12 +73,12 @@ void vfio_cxl_memory_space_restore(const VFIOCXLInfo *info, int saved)
     }
 }
 
-/* Of the array that a guest sees: the header, and two entries */
+/* Length of the array that a guest sees: the header and two entries */
 #define ARRAY_LENGTH 12
 
 /*
- * CXL r3.1 Section 8.2.4.1: walk the capability array to what a guest is to
- * see of it, the HDM decoders and RAS
+ * CXL r3.1 Section 8.2.4.1: find the entries of the capability array that a
+ * guest will see, HDM decoders and RAS
  */
 static bool vfio_cxl_find_capabilities(VFIOCXLInfo *info, Error **errp)
 {
@@ -113,25 +113,25 @@ static bool vfio_cxl_find_capabilities(VFIOCXLInfo *info, Error **errp)
         }
     }
     if (!info->hdm_header) {
-        error_setg(errp, "no HDM Decoder Capability in the array of %u",
-                   count);
+        error_setg(errp, "no HDM Decoder Capability in the capability array "
+                   "(%u entries)", count);
         return false;
     }
     if (info->hdm_offset < cm + ARRAY_LENGTH) {
-        error_setg(errp, "HDM decoders at 0x%x, inside the capability array",
+        error_setg(errp, "HDM decoders at 0x%x are inside the capability array",
                    info->hdm_offset);
         return false;
     }
     if (!info->kernel->traps_block &&
         info->hdm_offset != info->registers_offset) {
-        error_setg(errp, "HDM decoders at 0x%x, the kernel says 0x%x",
-                   info->hdm_offset, info->registers_offset);
+        error_setg(errp, "HDM decoders are at 0x%x, but the kernel reports "
+                   "0x%x", info->hdm_offset, info->registers_offset);
         return false;
     }
     return true;
 }
 
-/* The guest sees RAS where the device has it, so it must not be among others */
+/* The guest sees RAS at the device's offset, so it must not overlap others */
 static bool vfio_cxl_check_ras(const VFIOCXLInfo *info, Error **errp)
 {
     const unsigned cm = CXL2_COMPONENT_IO_REGION_SIZE;
@@ -146,8 +146,8 @@ static bool vfio_cxl_check_ras(const VFIOCXLInfo *info, Error **errp)
                          cxl_hdm_length(info->decoder_count)))) {
         return true;
     }
-    error_setg(errp, "RAS Capability at 0x%x, where other component registers "
-               "or none are", info->ras_offset);
+    error_setg(errp, "RAS Capability at 0x%x overlaps other component "
+               "registers or lies outside them", info->ras_offset);
     return false;
 }
 
@@ -189,17 +189,18 @@ static bool vfio_cxl_check_decoders(VFIOCXLInfo *info, Error **errp)
     }
     if (!info->committed ||
         !FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
-        error_setg(errp, "the host's firmware did not commit its HDM decoder");
+        error_setg(errp, "host firmware did not commit the device's HDM "
+                   "decoder");
         return false;
     }
     if (FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW)) {
-        error_setg(errp, "the host interleaves its memory");
+        error_setg(errp, "the host interleaves the device's memory");
         return false;
     }
     size = size_lo | ((uint64_t)size_hi << 32);
     if (info->decoder_count == 1 && size != info->memory_size) {
-        error_setg(errp, "the decoder maps 0x%" PRIx64 " bytes, the region "
-                   "has 0x%" PRIx64, size, info->memory_size);
+        error_setg(errp, "the host's decoder maps 0x%" PRIx64 " bytes, but the "
+                   "region has 0x%" PRIx64, size, info->memory_size);
         return false;
     }
     info->host_only = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, TYPE);

@@ -37,9 +37,9 @@ bool vfio_cxl_host_can_map(bool is_arm, Error **errp)
 bool vfio_cxl_host_can_keep_off(bool emulates_xen, Error **errp)
 {
     if (emulates_xen) {
-        error_setg(errp, "KVM's emulation of Xen (xen-version=) lets a guest "
-                   "make QEMU access device memory at any time; use x-cxl=off "
-                   "or no xen-version=");
+        error_setg(errp, "KVM Xen emulation (xen-version=) lets a guest make "
+                   "QEMU access device memory at any time; use x-cxl=off or "
+                   "omit xen-version=");
         return false;
     }
     return true;

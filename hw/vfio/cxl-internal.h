@@ -1,5 +1,5 @@
 /*
- * CXL Type-2 devices behind vfio-pci: what the parts share
+ * CXL Type-2 devices behind vfio-pci: internal interfaces
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -16,15 +16,15 @@
 #define TYPE_VFIO_CXL "vfio-cxl"
 OBJECT_DECLARE_SIMPLE_TYPE(VFIOCXL, VFIO_CXL)
 
-/* Reasons to keep the memory away that do not depend on guest registers */
+/* Reasons to withhold the memory that do not depend on guest registers */
 enum {
     VFIO_CXL_IN_RESET = 1 << 0,
-    VFIO_CXL_IN_CONFIG_WRITE = 1 << 1, /* one that may end the access */
+    VFIO_CXL_IN_CONFIG_WRITE = 1 << 1, /* one that may end access */
     VFIO_CXL_HOST_NOT_COMMITTED = 1 << 2,
     VFIO_CXL_NOT_MAPPED = 1 << 3,
     VFIO_CXL_RESET_FAILED = 1 << 4,
-    VFIO_CXL_HOST_CLOSED = 1 << 5, /* the kernel did not take an enable */
-    VFIO_CXL_NOT_ACTIVE = 1 << 6, /* it is on its way back */
+    VFIO_CXL_HOST_CLOSED = 1 << 5, /* the kernel rejected an enable */
+    VFIO_CXL_NOT_ACTIVE = 1 << 6, /* not active again yet */
     VFIO_CXL_LOST = VFIO_CXL_HOST_NOT_COMMITTED | VFIO_CXL_RESET_FAILED,
 };
 
@@ -36,10 +36,10 @@ typedef struct VFIOCXLRAS {
 } VFIOCXLRAS;
 
 /**
- * struct VFIOCXLActive - waiting until the memory is active again
- * @timer: asks whether it is
- * @deadline: when it should be, in ms of QEMU_CLOCK_REALTIME
- * @late: a warning has been given that it is not
+ * struct VFIOCXLActive - wait for the memory to become active again
+ * @timer: polls for it
+ * @deadline: when it should be active, in ms of QEMU_CLOCK_REALTIME
+ * @late: the deadline was missed, which has been reported
  */
 typedef struct VFIOCXLActive {
     QEMUTimer timer;
@@ -48,7 +48,8 @@ typedef struct VFIOCXLActive {
 } VFIOCXLActive;
 
 /**
- * struct VFIOCXLScratch - what vCPUs of TCG may reach instead of the memory
+ * struct VFIOCXLScratch - stand-in for the memory that TCG vCPUs may still
+ * access
  * @in_place: it has taken the place of the memory
  * @failed: the memory could not be mapped again, which has been reported
  */
@@ -58,7 +59,7 @@ typedef struct VFIOCXLScratch {
 } VFIOCXLScratch;
 
 /**
- * struct VFIOCXL - a vfio-pci device that is CXL for the guest
+ * struct VFIOCXL - a vfio-pci device that the guest sees as a CXL device
  * @vdev: the device
  * @exited: it is being removed
  * @exit_notifier: runs when QEMU exits without removing it
@@ -67,20 +68,19 @@ typedef struct VFIOCXLScratch {
  *            since
  * @firmware_commits: virtual firmware commits decoder 0
  * @dvsecs: the CXL DVSECs
- * @info: what the kernel says of it
- * @kernel_state: of the functions in @info.kernel
+ * @info: the kernel's description of the device
+ * @kernel_state: private data of the functions in @info.kernel
  * @overlay: the component registers as the guest sees them
  * @ras: what the guest has written to the RAS Capability
  * @hdm: the HDM decoders that the guest sees
  * @memory: the device's memory
  * @blocked: VFIO_CXL_IN_RESET etc.
- * @active: how it becomes active after a reset
- * @scratch: what TCG needs
- * @refusal_reported: a warning has been given that an access by QEMU itself
- *                    was refused
- * @reset_pending: between vfio_cxl_reset_prepare() and vfio_cxl_reset_done()
- *                 nothing has reset the device yet
- * @reset_result: what the last VFIO_DEVICE_RESET gave: 0 or -errno
+ * @active: wait for it to become active after a reset
+ * @scratch: stand-in for the memory under TCG
+ * @refusal_reported: a refused access by QEMU itself has been reported
+ * @reset_pending: vfio_cxl_reset_prepare() has been called, but nothing has
+ *                 reset the device yet
+ * @reset_result: result of the last VFIO_DEVICE_RESET: 0 or -errno
  *
  * @vdev owns the MemoryRegions. They are its children, so they are finalized
  * before this object, to which it holds the last reference.
@@ -110,7 +110,7 @@ struct VFIOCXL {
 };
 
 /**
- * struct VFIOCXLHidden - a CXL device that is plain PCI for the guest
+ * struct VFIOCXLHidden - a CXL device that the guest sees as a plain PCI device
  * @reason: why
  * @dvsecs: the CXL DVSECs, which the guest does not see
  * @bar: the BAR with the component registers
@@ -131,7 +131,7 @@ static inline const char *vfio_cxl_name(VFIOCXL *cxl)
 }
 
 /*
- * cxl-memory.c: the device's memory, and when it may be touched
+ * cxl-memory.c: the device's memory, and when it may be accessed
  */
 
 /**
@@ -142,8 +142,8 @@ static inline const char *vfio_cxl_name(VFIOCXL *cxl)
 bool vfio_cxl_memory_init(VFIOCXL *cxl, Error **errp);
 
 /**
- * vfio_cxl_memory_exit() - Let the memory go, which the guest no longer sees
- * @cxl: the device; need not have come to vfio_cxl_memory_init()
+ * vfio_cxl_memory_exit() - Release the memory, which the guest no longer sees
+ * @cxl: the device; vfio_cxl_memory_init() need not have been called
  */
 void vfio_cxl_memory_exit(VFIOCXL *cxl);
 
@@ -154,39 +154,41 @@ void vfio_cxl_memory_exit(VFIOCXL *cxl);
 void vfio_cxl_memory_advise(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_memory_active() - Is the memory there, if decoder 0 is committed?
- * @info: the description of a device in D0 and with Memory Space enabled
+ * vfio_cxl_memory_active() - Check whether the memory is active
+ * @info: the description of a device in D0, with Memory Space enabled and
+ *        decoder 0 committed
  *
- * Memory_Active of the CXL Device DVSEC (CXL r3.1 Section 8.1.3.8.2), and the
- * kernel's own opinion, which a copy of the DVSEC would not show.
+ * Checks Memory_Active in the CXL Device DVSEC (CXL r3.1 Section 8.1.3.8.2),
+ * and whether the kernel lets the memory be read, which a copy of the DVSEC
+ * would not show.
  */
 bool vfio_cxl_memory_active(const VFIOCXLInfo *info);
 
 /**
- * vfio_cxl_memory_readable() - Does the kernel let its user read the memory?
+ * vfio_cxl_memory_readable() - Check whether the kernel allows reads
  * @info: the device's description
  */
 bool vfio_cxl_memory_readable(const VFIOCXLInfo *info);
 
 /**
- * vfio_cxl_memory_await() - Wait until the kernel's generation can be told
+ * vfio_cxl_memory_await() - Wait until the kernel's generation is known
  * @cxl: the device, with @info known
- * @errp: the memory does not become active in time, or QEMU cannot wait for it
- *        since the guest runs
+ * @errp: set if the memory does not become active in time, or is not active and
+ *        QEMU cannot wait because the guest is running
  */
 bool vfio_cxl_memory_await(VFIOCXL *cxl, Error **errp);
 
 /**
- * vfio_cxl_config_allows() - Does the guest's config space permit access?
+ * vfio_cxl_config_allows() - Check the gates in the guest's config space
  * @cxl: the device
- * @low_power: set if that is because the device is not in D0; may be NULL
+ * @low_power: set to whether the device is not in D0; may be NULL
  *
- * D0, and with some kernels Memory Space Enable.
+ * Requires D0 and, with some kernels, Memory Space Enable.
  */
 bool vfio_cxl_config_allows(VFIOCXL *cxl, bool *low_power);
 
 /**
- * vfio_cxl_is_open() - May the memory be touched now?
+ * vfio_cxl_is_open() - Check whether the memory may be accessed now
  * @cxl: the device
  */
 bool vfio_cxl_is_open(VFIOCXL *cxl);
@@ -205,14 +207,14 @@ void vfio_cxl_update(VFIOCXL *cxl);
 void vfio_cxl_block_memory(VFIOCXL *cxl, unsigned reason);
 
 /**
- * vfio_cxl_unblock_memory() - Take back vfio_cxl_block_memory()
+ * vfio_cxl_unblock_memory() - Undo vfio_cxl_block_memory()
  * @cxl: the device
  * @reason: one or more; others stay in force
  */
 void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason);
 
 /**
- * vfio_cxl_follow_power() - Be in D0 if the host's device is
+ * vfio_cxl_follow_power() - Follow the host's device into D0
  * @cxl: the device, after a write of its power state or a reset
  *
  * The guest reads the state from the kernel, which may keep the device in D0
@@ -221,7 +223,7 @@ void vfio_cxl_unblock_memory(VFIOCXL *cxl, unsigned reason);
 void vfio_cxl_follow_power(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_check_host() - Is there memory behind the host's decoder?
+ * vfio_cxl_check_host() - Check that the host's device provides memory
  * @cxl: the device, after something that may have changed that
  *
  * Blocks the memory if not; a vfio_cxl_update() has to follow.
@@ -229,17 +231,17 @@ void vfio_cxl_follow_power(VFIOCXL *cxl);
 void vfio_cxl_check_host(VFIOCXL *cxl);
 
 /*
- * cxl-tcg.c: vCPUs of TCG see a change of the map late
+ * cxl-tcg.c: TCG vCPUs see changes of the memory map with a delay
  */
 
 /**
- * vfio_cxl_scratch_remove() - Have the memory where the guest will see it
- * @cxl: the device, whose memory may be touched
+ * vfio_cxl_scratch_remove() - Put the memory back for the guest
+ * @cxl: the device, whose memory may be accessed
  */
 void vfio_cxl_scratch_remove(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_scratch_place() - Have zeros where vCPUs may still see the memory
+ * vfio_cxl_scratch_place() - Put zeros where vCPUs may still look
  * @cxl: the device, whose memory has left the map
  */
 void vfio_cxl_scratch_place(VFIOCXL *cxl);
@@ -261,10 +263,10 @@ void vfio_cxl_reset_setup(VFIOCXL *cxl);
 void vfio_cxl_reset_offer(VFIOCXL *cxl);
 
 /**
- * vfio_cxl_reset_wait() - Wait a little for something to do with a reset
+ * vfio_cxl_reset_wait() - Sleep between two attempts during a reset
  * @deadline: in microseconds of g_get_monotonic_time()
  *
- * Returns: false if it is over
+ * Returns: false if @deadline has passed
  */
 bool vfio_cxl_reset_wait(int64_t deadline);
 
@@ -286,9 +288,9 @@ void vfio_cxl_flr(VFIOCXL *cxl);
 
 /**
  * vfio_cxl_cxl_reset() - CXL reset (CXL r3.1 Section 9.7)
- * @cxl: the device, of a kernel that can do this
+ * @cxl: the device; the kernel supports CXL reset
  *
- * It is over when this returns.
+ * The reset is complete on return.
  */
 void vfio_cxl_cxl_reset(VFIOCXL *cxl);
 
@@ -325,7 +327,7 @@ void vfio_cxl_regs_lay(VFIOCXL *cxl);
 void vfio_cxl_config_take(VFIOCXL *cxl);
 
 /*
- * cxl-query.c: what can be seen from outside
+ * cxl-query.c: state for QMP and HMP
  */
 
 /**
@@ -339,11 +341,11 @@ void vfio_cxl_query_class_init(ObjectClass *klass);
  */
 
 /**
- * vfio_cxl_hidden_new() - Prepare to hide what is CXL about a device
+ * vfio_cxl_hidden_new() - Prepare to hide a device's CXL features
  * @vdev: the device, whose BARs are known and not yet registered
  * @dvsecs: its CXL DVSECs
- * @reason: why; taken over
- * @errp: the component registers cannot be hidden
+ * @reason: why; ownership is taken
+ * @errp: set if the component registers cannot be hidden
  *
  * Returns: NULL on error
  */
@@ -364,7 +366,7 @@ void vfio_cxl_hidden_lay(VFIOCXLHidden *hidden);
 void vfio_cxl_hidden_config_take(VFIOCXLHidden *hidden);
 
 /**
- * vfio_cxl_hidden_exit() - Take away what vfio_cxl_hidden_lay() did
+ * vfio_cxl_hidden_exit() - Undo vfio_cxl_hidden_lay()
  * @hidden: the device
  */
 void vfio_cxl_hidden_exit(VFIOCXLHidden *hidden);

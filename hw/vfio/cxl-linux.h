@@ -1,8 +1,8 @@
 /*
  * The kernel's interface for CXL Type-2 devices behind vfio-pci
  *
- * No released Linux has it yet, so that linux-headers, which are imported,
- * cannot either. This file goes as soon as they do.
+ * No released Linux has it yet, so the imported linux-headers cannot have it
+ * either. This file goes away as soon as they do.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -28,8 +28,8 @@
 #define VFIO_REGION_SUBTYPE_CXL_COMP_REGS       2
 
 /*
- * On the region with the component registers, where kernels have no device
- * capability: the place of the HDM decoder registers in a BAR.
+ * On the region with the component registers, if the kernel provides no device
+ * capability: the location of the HDM decoder registers in a BAR.
  */
 #define VFIO_REGION_INFO_CAP_CXL_COMP_REGS      6
 

@@ -2,12 +2,12 @@
  * CXL Type-2 devices behind vfio-pci: their memory
  *
  * The memory is mapped once. Whether the guest sees it depends on its own
- * registers, on the host's decoder and on what is going on; the kernel faults
- * on accesses at the wrong time.
+ * registers, on the host's decoder and on operations in progress; the kernel
+ * raises a fault for accesses at the wrong time.
  *
- * The guest's CPUs reach the memory through KVM or through TCG's TLB. All else
- * in QEMU, such as DMA of emulated devices, the monitor or a debugger, asks
- * vfio_cxl_memory_accepts() first.
+ * The guest's CPUs reach the memory through KVM or through TCG's TLB.
+ * Everything else in QEMU, such as DMA of emulated devices, the monitor or a
+ * debugger, is checked by vfio_cxl_memory_accepts() first.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,7 +31,7 @@
 #define ACTIVE_POLL_MS 50
 
 /*
- * What the guest's own registers say
+ * Gates in the guest's own registers
  */
 bool vfio_cxl_config_allows(VFIOCXL *cxl, bool *low_power)
 {
@@ -43,7 +43,7 @@ bool vfio_cxl_config_allows(VFIOCXL *cxl, bool *low_power)
     if (low_power) {
         *low_power = asleep;
     }
-    /* Memory Space Enable is about CXL.io, but some kernels go by it */
+    /* Memory Space Enable is for CXL.io, but some kernels check it, too */
     return !asleep && (!cxl->info.kernel->memory_space_gate ||
                        pci_get_word(pdev->config + PCI_COMMAND) &
                        PCI_COMMAND_MEMORY);
@@ -130,8 +130,8 @@ static unsigned vfio_cxl_active_timeout(VFIOCXL *cxl)
 }
 
 /*
- * The memory takes its time to become active. Nothing waits for that: the
- * guest finds Memory_Active clear until the memory is in its map.
+ * The memory may take some time to become active. QEMU does not wait for it:
+ * the guest finds Memory_Active clear until the memory is in its map.
  */
 static void vfio_cxl_active_check(VFIOCXL *cxl)
 {
@@ -145,7 +145,7 @@ static void vfio_cxl_active_check(VFIOCXL *cxl)
         cxl->blocked |= VFIO_CXL_NOT_ACTIVE;
         if (now > cxl->active.deadline && !cxl->active.late) {
             warn_report(VFIO_MSG_PREFIX "device memory is not active although "
-                        "Memory_Active_Timeout is over",
+                        "Memory_Active_Timeout has expired",
                         vfio_cxl_name(cxl));
             cxl->active.late = true;
         }
@@ -166,7 +166,7 @@ static void vfio_cxl_active_poll(void *opaque)
 {
     VFIOCXL *cxl = opaque;
 
-    /* In low power it cannot be active; the return to D0 starts anew */
+    /* It cannot be active in low power; the return to D0 starts again */
     if (vfio_cxl_config_allows(cxl, NULL)) {
         vfio_cxl_active_check(cxl);
         vfio_cxl_update(cxl);
@@ -182,7 +182,7 @@ bool vfio_cxl_memory_await(VFIOCXL *cxl, Error **errp)
     }
     while (!vfio_cxl_uapi_distinguish(&cxl->info)) {
         if (g_get_monotonic_time() >= deadline) {
-            error_setg(errp, "the device's memory is not active yet: try again "
+            error_setg(errp, "device memory is not active yet: try again "
                        "later");
             return false;
         }
@@ -192,7 +192,7 @@ bool vfio_cxl_memory_await(VFIOCXL *cxl, Error **errp)
 }
 
 /*
- * What the host's device says
+ * State of the host's device
  */
 static bool vfio_cxl_host_in_d0(VFIOCXL *cxl)
 {
@@ -204,7 +204,7 @@ static bool vfio_cxl_host_in_d0(VFIOCXL *cxl)
                    !(control & PCI_PM_CTRL_STATE_MASK));
 }
 
-/* A write that enabled the memory for the guest may not have been taken */
+/* The kernel may have rejected a write that enabled the guest's memory */
 static bool vfio_cxl_host_allows(VFIOCXL *cxl)
 {
     uint32_t command;
@@ -252,13 +252,13 @@ void vfio_cxl_check_host(VFIOCXL *cxl)
         return;
     }
     if (cxl->blocked & VFIO_CXL_HOST_NOT_COMMITTED) {
-        error_free(err); /* reported; a guest can repeat the request */
+        error_free(err); /* already reported; guests can repeat this */
     } else if (err) {
         error_reportf_err(err, VFIO_MSG_PREFIX, vfio_cxl_name(cxl));
     } else {
         error_report(VFIO_MSG_PREFIX "the host's HDM decoder is not "
                      "committed: device memory is not available until a "
-                     "reset brings it back", vfio_cxl_name(cxl));
+                     "reset restores it", vfio_cxl_name(cxl));
     }
     cxl->blocked |= VFIO_CXL_HOST_NOT_COMMITTED;
     cxl_hdm_decommit(&cxl->hdm);
@@ -283,10 +283,10 @@ static bool vfio_cxl_memory_accepts(MemoryRegion *mr, hwaddr addr,
     if (!qatomic_xchg(&cxl->refusal_reported, true)) {
         warn_report(VFIO_MSG_PREFIX "access by QEMU itself (DMA of an "
                     "emulated device, monitor or debugger) to device memory "
-                    "refused: %s; more will not be reported",
+                    "refused: %s; further refusals will not be reported",
                     vfio_cxl_name(cxl),
                     open ? "x-cxl-host-access=on would allow it"
-                         : "it may not be touched now");
+                         : "the memory is not accessible now");
     }
     return false;
 }
@@ -306,7 +306,7 @@ void vfio_cxl_memory_advise(VFIOCXL *cxl)
 {
     VFIORegion *region = &cxl->memory;
 
-    /* The kernel sees to that for a device, but not where it is a file */
+    /* The kernel does this by itself for a device, but not for a file */
     qemu_madvise(region->mmaps[0].mmap, region->size, QEMU_MADV_DONTDUMP);
     if (!qtest_enabled()) {
         qemu_madvise(region->mmaps[0].mmap, region->size, QEMU_MADV_DONTFORK);
@@ -324,7 +324,7 @@ bool vfio_cxl_memory_init(VFIOCXL *cxl, Error **errp)
         return false;
     }
     if (vbasedev->no_mmap) {
-        error_setg(errp, "x-no-mmap=on leaves no way to use its memory");
+        error_setg(errp, "x-no-mmap=on leaves no way to use device memory");
         return false;
     }
     timer_init_ms(&cxl->active.timer, QEMU_CLOCK_REALTIME,
@@ -335,12 +335,13 @@ bool vfio_cxl_memory_init(VFIOCXL *cxl, Error **errp)
         return false;
     }
     if (region->nr_mmaps != 1 || region->mmaps[0].size != region->size) {
-        error_setg(errp, "the kernel does not let all of its memory be mapped");
+        error_setg(errp, "the kernel does not allow all of the device memory "
+                   "to be mapped");
         return false;
     }
     ret = vfio_region_mmap(region);
     if (ret) {
-        error_setg_errno(errp, -ret, "cannot map its memory, 0x%" PRIx64
+        error_setg_errno(errp, -ret, "cannot map device memory, 0x%" PRIx64
                          " bytes", (uint64_t)region->size);
         return false;
     }

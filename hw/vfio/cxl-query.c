@@ -1,5 +1,5 @@
 /*
- * CXL Type-2 devices behind vfio-pci: what they are doing, for QMP and HMP
+ * CXL Type-2 devices behind vfio-pci: their state, for QMP and HMP
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,7 +15,7 @@
 #include "monitor/monitor.h"
 #include "cxl-internal.h"
 
-/* What keeps the memory away whatever a decoder says; else "mapped" */
+/* Reason for no access regardless of decoders; "mapped" if there is none */
 static VfioCxlState vfio_cxl_device_state(VFIOCXL *cxl)
 {
     bool low_power;
@@ -70,7 +70,7 @@ static VfioCxlState vfio_cxl_decoder_state(VFIOCXL *cxl, unsigned n,
         return VFIO_CXL_STATE_PATH_NOT_PROGRAMMED;
     case CXL_ROUTE_TAKEN:
         return VFIO_CXL_STATE_RANGE_TAKEN;
-    case CXL_ROUTE_NO_MEMORY: /* vfio_cxl_device_state() has found out why */
+    case CXL_ROUTE_NO_MEMORY: /* see vfio_cxl_device_state() */
     default:
         g_assert_not_reached();
     }
@@ -236,7 +236,7 @@ void vfio_cxl_query_class_init(ObjectClass *klass)
     object_class_property_add(klass, "status", "VfioCxlDevice",
                               vfio_cxl_get_status, NULL, NULL, NULL);
     object_class_property_set_description(klass, "status",
-        "What query-vfio-cxl tells about the device");
+        "State of the device, as in query-vfio-cxl");
 }
 
 static void vfio_cxl_query_init(void)

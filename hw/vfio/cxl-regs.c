@@ -1,8 +1,8 @@
 /*
  * CXL Type-2 devices behind vfio-pci: their component registers
  *
- * Laid over the whole component register block of the BAR. Nothing of the
- * hardware's registers shows.
+ * Laid over the whole component register block of the BAR. The hardware's
+ * registers are never visible.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -47,13 +47,13 @@ static const CXLHDMOps vfio_cxl_hdm_ops = {
 };
 
 /*
- * The component registers. All that a guest sees of the block is QEMU's: a
- * capability array, the HDM decoders, and a RAS Capability if the device has
- * one. The hardware's own may hold addresses of the host.
+ * The component registers. All that a guest sees of the block comes from QEMU:
+ * a capability array, the HDM decoders, and a RAS Capability if the device has
+ * one. The hardware's registers may hold addresses of the host.
  */
 #define CM_START CXL2_COMPONENT_IO_REGION_SIZE
 
-/* The errors that there are */
+/* Errors that are defined */
 #define RAS_UNC_ERR_BITS 0x1cfff
 #define RAS_COR_ERR_BITS 0x7f
 
@@ -75,8 +75,8 @@ static uint32_t vfio_cxl_array_read(const VFIOCXLInfo *info, unsigned n)
 }
 
 /*
- * CXL r3.1 Section 8.2.4.17. Errors are the host's to handle: a guest sees
- * none, and what it masks has no effect.
+ * CXL r3.1 Section 8.2.4.17. Errors are handled by the host: a guest sees none,
+ * and its masks have no effect.
  */
 static uint32_t *vfio_cxl_ras_register(VFIOCXLRAS *ras, unsigned reg,
                                        uint32_t *mask)

@@ -2,8 +2,8 @@
  * CXL Type-2 devices behind vfio-pci: resets
  *
  * The memory leaves the guest's map before the kernel is asked for a reset.
- * Only VFIO_DEVICE_RESET, and a config write where the kernel carries out a
- * CXL reset, report whether it has worked, so no other way is relied on.
+ * Only VFIO_DEVICE_RESET, and a config write where the kernel carries out a CXL
+ * reset, report success or failure, so no other method is relied on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,9 +19,8 @@
 #include "trace.h"
 
 /*
- * Upper limit for all that one reset waits for while it holds the BQL: that
- * the kernel releases a lock, and with some kernels that the cache is written
- * back.
+ * Upper limit for all waits of one reset while it holds the BQL: for the kernel
+ * to release a lock and, with some kernels, for the cache to be written back.
  */
 #define RESET_LIMIT_US (150 * 1000)
 #define RESET_WAIT_US (10 * 1000)
@@ -55,8 +54,8 @@ int vfio_cxl_device_reset(VFIOCXL *cxl)
 }
 
 /*
- * Instead of the ways that vfio-pci would try: whether a hot reset has left
- * the memory within reach only a VFIO_DEVICE_RESET after it tells.
+ * Replaces the methods that vfio-pci would try: after a hot reset, only a
+ * VFIO_DEVICE_RESET tells whether the memory is still within reach.
  */
 static int vfio_cxl_resetfn(VFIOPCIDevice *vdev)
 {
@@ -91,8 +90,8 @@ static void vfio_cxl_follow_memory_space(VFIOCXL *cxl)
 }
 
 /*
- * A reset revokes the dma-bufs of BARs, and with them what is mapped in an IOAS
- * for good. A guest's own reset leaves BARs where they are: map them again.
+ * A reset revokes mappings of the BARs' dma-bufs in an IOAS for good. A guest's
+ * own reset leaves BARs where they are, so map them again.
  */
 static void vfio_cxl_remap_bars(VFIOPCIDevice *vdev)
 {
@@ -110,7 +109,7 @@ static void vfio_cxl_remap_bars(VFIOPCIDevice *vdev)
     }
 }
 
-/* After a reset has worked, or has not: see what there is */
+/* Update the state after a reset, whether it succeeded or not */
 static void vfio_cxl_finish_reset(VFIOCXL *cxl, int ret)
 {
     const VFIOCXLKernel *kernel = cxl->info.kernel;
@@ -123,7 +122,7 @@ static void vfio_cxl_finish_reset(VFIOCXL *cxl, int ret)
         over |= VFIO_CXL_RESET_FAILED | VFIO_CXL_NOT_MAPPED;
         vfio_cxl_check_host(cxl);
     } else {
-        /* Once: a guest can ask again and again */
+        /* Report this once: a guest can ask again and again */
         if (!(cxl->blocked & VFIO_CXL_RESET_FAILED)) {
             error_report(VFIO_MSG_PREFIX "reset failed: %s; device memory is "
                          "not available until a reset succeeds",
@@ -139,7 +138,7 @@ static void vfio_cxl_finish_reset(VFIOCXL *cxl, int ret)
 }
 
 /*
- * What a guest asks for
+ * Resets requested by the guest
  */
 void vfio_cxl_flr(VFIOCXL *cxl)
 {
@@ -150,10 +149,10 @@ void vfio_cxl_flr(VFIOCXL *cxl)
 }
 
 /*
- * What is not locked would return to its default: the decoder, HDM Decoder
- * Enable and Control. The host's kernel restores all of them, so they are there
- * for the guest as well. A guest that restores them itself finds them as it
- * wants them; one that does not keeps its memory.
+ * Unlocked registers would return to their defaults: the decoder, HDM Decoder
+ * Enable and Control. The host's kernel restores all of them, so the guest
+ * keeps them as well. A guest that restores them itself finds the values it
+ * expects; one that does not keeps its memory.
  */
 void vfio_cxl_cxl_reset(VFIOCXL *cxl)
 {
@@ -197,7 +196,7 @@ void vfio_cxl_reset_setup(VFIOCXL *cxl)
 
 /*
  * Around each conventional reset: vfio-pci's own, and hot resets on behalf
- * of other devices, which do not come past vfio_cxl_resetfn().
+ * of other devices, which bypass vfio_cxl_resetfn().
  */
 void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
 {
@@ -210,7 +209,7 @@ void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev)
     vfio_cxl_regs_reset(cxl);
     vfio_cxl_dvsec_reset(&cxl->dvsecs);
     cxl->reset_pending = true;
-    /* Without power it is as if it was plugged anew, see pci_set_power() */
+    /* A device without power counts as newly plugged, see pci_set_power() */
     cxl->arriving |= !PCI_DEVICE(vdev)->enabled;
     if (cxl->info.kernel->reset_prepare) {
         cxl->info.kernel->reset_prepare(cxl);

@@ -1,5 +1,5 @@
 /*
- * CXL Type-2 devices behind vfio-pci, in a QEMU without CXL
+ * CXL Type-2 devices behind vfio-pci: stubs for a QEMU without CXL
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

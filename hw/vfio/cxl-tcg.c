@@ -1,10 +1,10 @@
 /*
  * CXL Type-2 devices behind vfio-pci: TCG
  *
- * Under TCG a vCPU may go on using the old memory map for a while, and touch
- * memory that the kernel no longer permits. So harmless memory is mapped at
- * the same address before the kernel is told. With KVM this is not needed: it
- * removes a memory slot while no vCPU runs.
+ * Under TCG a vCPU may go on using the old memory map for a while, and access
+ * memory that the kernel no longer lets it access. So harmless memory is mapped
+ * at the same address before the kernel is told. With KVM this is not needed:
+ * it removes a memory slot while no vCPU runs.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -41,7 +41,7 @@ static void vfio_cxl_scratch_failed(VFIOCXL *cxl)
 {
     if (!cxl->scratch.failed) {
         error_report(VFIO_MSG_PREFIX "cannot map device memory: %s; it is not "
-                     "available until a reset brings it back",
+                     "available until a reset restores it",
                      vfio_cxl_name(cxl), strerror(errno));
     }
     cxl->scratch.failed = true;

@@ -1,5 +1,5 @@
 /*
- * VFIO's user interface for CXL Type-2 devices, whatever the kernel
+ * VFIO's user interface for CXL Type-2 devices, in all its generations
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,7 +18,7 @@
 #include "trace.h"
 #include "vfio-helpers.h"
 
-/* A capability that can be read as a struct: kernels with CXL align to 8 */
+/* A capability to be read as a struct: kernels with CXL align it to 8 bytes */
 static const void *vfio_cxl_find_cap(const void *reply, uint32_t size,
                                      uint32_t offset, uint16_t id,
                                      uint32_t *length)
@@ -65,14 +65,14 @@ static const struct vfio_region_info *vfio_cxl_get_region(
     }
     ret = vfio_device_get_region_info(vbasedev, index, &info);
     if (ret) {
-        error_setg_errno(errp, -ret, "cannot get info of CXL region %u",
+        error_setg_errno(errp, -ret, "cannot get info about CXL region %u",
                          index);
         return NULL;
     }
     type = vfio_cxl_get_type(info);
     if (!type || type->type != cxl->kernel->region_type ||
         type->subtype != subtype) {
-        error_setg(errp, "region %u is not of the CXL type %u", index,
+        error_setg(errp, "region %u is not of CXL type %u", index,
                    subtype);
         return NULL;
     }
@@ -92,7 +92,7 @@ static bool vfio_cxl_get_memory(VFIOCXLInfo *info, Error **errp)
         return false;
     }
     if ((region->flags & need) != need) {
-        error_setg(errp, "the kernel does not let the device's memory be "
+        error_setg(errp, "the kernel does not allow device memory to be "
                    "mapped (region flags 0x%x)", region->flags);
         return false;
     }
@@ -125,15 +125,15 @@ static bool vfio_cxl_get_registers(VFIOCXLInfo *info, Error **errp)
     return true;
 }
 
-/* CXL r3.1 Section 8.1.3: the device must say that it has CXL.mem */
+/* CXL r3.1 Section 8.1.3: the device must advertise CXL.mem */
 static bool vfio_cxl_check_dvsec(const VFIOCXLInfo *info, Error **errp)
 {
     if (!info->dvsecs->device) {
-        error_setg(errp, "it has no CXL Device DVSEC");
+        error_setg(errp, "device has no CXL Device DVSEC");
         return false;
     }
     if (!vfio_cxl_dvsec_has_mem(info->dvsecs)) {
-        error_setg(errp, "its CXL Device DVSEC says that it has no CXL.mem");
+        error_setg(errp, "CXL Device DVSEC does not advertise CXL.mem");
         return false;
     }
     return true;
@@ -148,14 +148,14 @@ static bool vfio_cxl_check_block(const VFIOCXLInfo *info, Error **errp)
     if (!vfio_cxl_dvsec_find_block(info->dvsecs, &bar, &block) ||
         bar != info->bar || block != info->block) {
         error_setg(errp, "component registers at BAR %u + 0x%" PRIx64
-                   ", where the Register Locator has none", info->bar,
-                   info->block);
+                   ", but the Register Locator has none there",
+                   info->bar, info->block);
         return false;
     }
     return true;
 }
 
-/* The part of the BAR that is not the guest's must not be mapped */
+/* The part of the BAR that is reserved for the host must not be mapped */
 static bool vfio_cxl_check_bar(const VFIOCXLInfo *info, Error **errp)
 {
     const struct vfio_region_info_cap_sparse_mmap *sparse;
@@ -171,7 +171,7 @@ static bool vfio_cxl_check_bar(const VFIOCXLInfo *info, Error **errp)
     }
     ret = vfio_device_get_region_info(info->vbasedev, info->bar, &region);
     if (ret) {
-        error_setg_errno(errp, -ret, "cannot get info of BAR %u", info->bar);
+        error_setg_errno(errp, -ret, "cannot get info about BAR %u", info->bar);
         return false;
     }
     if (info->block > region->size ||
@@ -187,8 +187,8 @@ static bool vfio_cxl_check_bar(const VFIOCXLInfo *info, Error **errp)
                                       &length);
     if (!sparse || length < sizeof(*sparse) ||
         !vfio_info_sparse_fits(region, sparse)) {
-        error_setg(errp, "BAR %u with component registers does not say which "
-                   "parts can be mapped", info->bar);
+        error_setg(errp, "the kernel does not report which parts of BAR %u, "
+                   "with component registers, can be mapped", info->bar);
         return false;
     }
     for (uint32_t i = 0; i < sparse->nr_areas; i++) {
@@ -197,7 +197,7 @@ static bool vfio_cxl_check_bar(const VFIOCXLInfo *info, Error **errp)
         if (at < end ||
             !QEMU_IS_ALIGNED(at | size, qemu_real_host_page_size()) ||
             (size && ranges_overlap(at, size, hole, hole_size))) {
-            error_setg(errp, "BAR %u cannot be mapped at 0x%" PRIx64
+            error_setg(errp, "invalid mappable area in BAR %u at 0x%" PRIx64
                        ", 0x%" PRIx64 " bytes", info->bar, at, size);
             return false;
         }
@@ -245,8 +245,8 @@ static bool vfio_cxl_read_device_cap(VFIOCXLInfo *info, const void *cap,
 
     info->kernel = vfio_cxl_find_kernel(vfio_cxl_kernel_reads, &opaque);
     if (!info->kernel) {
-        error_setg(errp, "the kernel describes the CXL device in a form that "
-                   "is not known (capability %d, %u bytes)",
+        error_setg(errp, "the kernel describes the CXL device in an unknown "
+                   "form (capability %d, %u bytes)",
                    VFIO_DEVICE_INFO_CAP_CXL, length);
     }
     return info->kernel;
@@ -293,7 +293,7 @@ static bool vfio_cxl_read_geometry(const struct vfio_region_info *region,
     return false;
 }
 
-/* Newer kernels: the regions say themselves what they are */
+/* Newer kernels: the regions identify themselves */
 static bool vfio_cxl_read_regions(VFIOCXLInfo *info, Error **errp)
 {
     VFIODevice *vbasedev = info->vbasedev;
@@ -329,31 +329,31 @@ static bool vfio_cxl_read_regions(VFIOCXLInfo *info, Error **errp)
         }
     }
     if ((!registers || !info->memory_region) && failed) {
-        error_setg_errno(errp, -failure, "cannot get info of CXL region %u",
+        error_setg_errno(errp, -failure, "cannot get info about CXL region %u",
                          failed);
         return false;
     }
     if (!registers || !info->memory_region) {
-        error_setg(errp, "the kernel describes the CXL device in a form that "
-                   "is not known (no capability %d, no regions for memory "
-                   "and registers)", VFIO_DEVICE_INFO_CAP_CXL);
+        error_setg(errp, "the kernel describes the CXL device in an unknown "
+                   "form (no capability %d, no regions for memory and "
+                   "registers)", VFIO_DEVICE_INFO_CAP_CXL);
         return false;
     }
     if (!vfio_cxl_read_geometry(registers, &info->bar, &offset)) {
-        error_setg(errp, "region %u does not say where in a BAR its registers "
-                   "are", info->registers_region);
+        error_setg(errp, "no capability of region %u locates its registers in "
+                   "a BAR", info->registers_region);
         return false;
     }
     if (!vfio_cxl_dvsec_find_block(info->dvsecs, &bar, &info->block) ||
         bar != info->bar || offset < info->block ||
         offset - info->block >= CXL2_COMPONENT_BLOCK_SIZE) {
         error_setg(errp, "HDM decoders at BAR %u + 0x%" PRIx64
-                   ", where the Register Locator has no component registers",
-                   info->bar, offset);
+                   ", but the Register Locator has no component registers "
+                   "there", info->bar, offset);
         return false;
     }
     info->registers_offset = offset - info->block;
-    /* These kernels offer only devices whose decoder is committed */
+    /* These kernels only offer devices with a committed decoder */
     info->committed = true;
     return true;
 }
@@ -380,7 +380,7 @@ bool vfio_cxl_uapi_read(VFIODevice *vbasedev, const VFIOCXLDVSECSet *dvsecs,
         return false;
     }
     if (info->memory_region == info->registers_region) {
-        error_setg(errp, "memory and registers are the same region");
+        error_setg(errp, "memory and registers share the same region");
         return false;
     }
     if (!vfio_cxl_get_memory(info, errp) ||

@@ -1,9 +1,9 @@
 /*
- * VFIO's user interface for CXL Type-2 devices, whatever the kernel
+ * VFIO's user interface for CXL Type-2 devices, in all its generations
  *
  * The interface has been posted in several forms, and the same capability id
  * has meant different things. This reader turns all of them into one struct
- * and checks all that the kernel said before anything else relies on it.
+ * and checks everything that the kernel reports before anything relies on it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,25 +26,26 @@ typedef struct VFIOCXLInfo VFIOCXLInfo;
  * @traps_block: the whole component register block cannot be mapped, and no
  *               access to it through the BAR is safe; otherwise only the
  *               HDM Decoder Capability is special to the kernel
- * @clears_lock: it shows a locked decoder as one without lock and base
- * @memory_space_gate: it takes the memory away while Memory Space Enable is
+ * @clears_lock: a locked decoder is shown with lock and base cleared
+ * @memory_space_gate: the memory is inaccessible while Memory Space Enable is
  *                     clear; CXL has no such rule
- * @rereads_decoder: a reset makes it look at the physical decoder
- * @writes_back: it forwards cache control bits to the device
+ * @rereads_decoder: a reset makes the kernel read the physical decoder again
+ * @writes_back: the kernel forwards cache control bits to the device
  * @reset_clears: a CXL reset clears the memory
  * @memory_returns_late: after a reset, or in D0 again, the memory may take
  *                       seconds to be active although decoder 0 is committed
  * @read_cap: read the CXL capability of the device info if it has this
- *            generation's form; those without describe the device by regions
- * @is_this: a kernel whose regions have this @region_type is of this
- *           generation. Sets @known if that can be told, which it cannot while
- *           the memory is not active
+ *            generation's form; NULL for generations that describe the device
+ *            by regions
+ * @is_this: check whether a kernel whose regions have this @region_type is of
+ *           this generation. Sets @known if that can be determined, which
+ *           requires the memory to be active
  * @init: the device is realized
- * @exit: it is about to be let go
+ * @exit: the device is about to be released
  * @update: the guest's decoder 0 now has this base, 0 if it is not committed
  * @changed: the kernel's state may have changed
  * @reset_prepare: before a conventional reset
- * @reset_done: after one that has worked
+ * @reset_done: after a successful one
  * @device_reset_prepare: before each VFIO_DEVICE_RESET, until @deadline, in
  *                        microseconds of g_get_monotonic_time()
  * @device_reset_done: after it
@@ -85,8 +86,8 @@ typedef struct VFIOCXLKernel {
 } VFIOCXLKernel;
 
 /*
- * Each generation is a class, so that QEMU can be built with any of them. None
- * has instances.
+ * Each generation is a class, so that QEMU can be built with any subset of
+ * them. There are no instances.
  */
 #define TYPE_VFIO_CXL_KERNEL "vfio-cxl-kernel"
 OBJECT_DECLARE_TYPE(VFIOCXLKernelObject, VFIOCXLKernelClass, VFIO_CXL_KERNEL)
@@ -116,7 +117,7 @@ void vfio_cxl_kernel_class_init(ObjectClass *klass, const void *data);
 #define VFIO_CXL_REGION_TYPE (VFIO_REGION_TYPE_PCI_VENDOR_TYPE | CXL_VENDOR_ID)
 
 /**
- * struct VFIOCXLInfo - what the kernel says of a CXL Type-2 device
+ * struct VFIOCXLInfo - the kernel's description of a CXL Type-2 device
  * @vbasedev: the device
  * @dvsecs: its DVSECs
  * @kernel: the form of its interface
@@ -129,14 +130,14 @@ void vfio_cxl_kernel_class_init(ObjectClass *klass, const void *data);
  * @registers_offset: where it starts in the component register block, bytes
  * @array_header: CXL Capability Header, the first register of the array
  * @hdm_header: the array's entry for the HDM Decoder Capability
- * @ras_header: for the RAS Capability, 0 if the device has none
+ * @ras_header: the same for the RAS Capability, 0 if the device has none
  * @ras_offset: where the RAS Capability starts in the block, bytes
  * @hdm_offset: where the HDM Decoder Capability starts in the block, bytes
  * @hdm_capability: CXL HDM Decoder Capability Register
  * @decoder_count: number of HDM decoders
  * @host_only: Target Range Type of decoder 0
  * @committed: host firmware committed decoder 0
- * @locked: and locked it
+ * @locked: host firmware locked decoder 0
  */
 struct VFIOCXLInfo {
     VFIODevice *vbasedev;
@@ -162,20 +163,20 @@ struct VFIOCXLInfo {
 };
 
 /**
- * vfio_cxl_uapi_read() - Read and check what the kernel offers
+ * vfio_cxl_uapi_read() - Read and check the kernel's description
  * @vbasedev: an attached device with VFIO_DEVICE_FLAGS_CXL
  * @dvsecs: its DVSECs
  * @info: filled in
- * @errp: what was found instead of a known and consistent interface
+ * @errp: set if the interface is not known or not consistent
  */
 bool vfio_cxl_uapi_read(VFIODevice *vbasedev, const VFIOCXLDVSECSet *dvsecs,
                         VFIOCXLInfo *info, Error **errp);
 
 /**
- * vfio_cxl_uapi_distinguish() - Tell kernels apart that describe it alike
+ * vfio_cxl_uapi_distinguish() - Tell apart kernels that describe it alike
  * @info: the device's description, of which @kernel may change
  *
- * Returns: false if that cannot be told yet, as the memory is not active
+ * Returns: false if that is not possible yet because the memory is not active
  */
 bool vfio_cxl_uapi_distinguish(VFIOCXLInfo *info);
 
@@ -187,9 +188,9 @@ bool vfio_cxl_uapi_distinguish(VFIOCXLInfo *info);
  * vfio_cxl_memory_space_enable() - Enable Memory Space for QEMU's own access
  * @info: the device's description
  *
- * Registers that are the hardware's answer only then.
+ * Registers of the hardware can be read only while it is enabled.
  *
- * Returns: what vfio_cxl_memory_space_restore() needs
+ * Returns: the value to pass to vfio_cxl_memory_space_restore()
  */
 int vfio_cxl_memory_space_enable(const VFIOCXLInfo *info);
 
@@ -203,8 +204,8 @@ void vfio_cxl_memory_space_restore(const VFIOCXLInfo *info, int saved);
 /**
  * vfio_cxl_read_register() - Read a component register from the kernel
  * @info: the device's description
- * @offset: bytes from the start of the component register block; the device
- *          may have named it, so one that is no multiple of 4 is an error
+ * @offset: bytes from the start of the component register block; since it may
+ *          come from the device, an unaligned one is reported as an error
  * @value: the register
  * @errp: the error
  */
@@ -214,14 +215,14 @@ bool vfio_cxl_read_register(const VFIOCXLInfo *info, unsigned offset,
 /**
  * vfio_cxl_read_decoders() - Read and check HDM decoders and RAS Capability
  * @info: the device's description, in which their place and size are set
- * @errp: what is wrong with them
+ * @errp: set to what is wrong with them
  */
 bool vfio_cxl_read_decoders(VFIOCXLInfo *info, Error **errp);
 
 /**
- * vfio_cxl_read_committed() - Is decoder 0 of the host committed now?
+ * vfio_cxl_read_committed() - Check whether the host's decoder 0 is committed
  * @info: the device's description
- * @errp: the error, if the kernel could not be asked
+ * @errp: set if the kernel could not be asked
  *
  * Returns: false also if it could not be asked
  */

@@ -2,9 +2,9 @@
  * CXL Type-2 devices behind vfio-pci
  *
  * The guest's view of the device's HDM decoders is QEMU's own, whatever the
- * kernel does with its copy: the kernel's interface is read once, and asked
- * again only whether the physical decoder is committed. Commits move an
- * alias of the mapped memory into a CXL fixed memory window.
+ * kernel does with its copy: the kernel's interface is read once; later QEMU
+ * only asks whether the physical decoder is committed. Commits move an alias of
+ * the mapped memory into a CXL fixed memory window.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -64,12 +64,12 @@ static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
     VFIOCXL *cxl = VFIO_CXL(ep);
 
     if (cxl->blocked & VFIO_CXL_LOST) {
-        return true; /* has been reported */
+        return true; /* already reported */
     }
     if (!cxl_hdm_commit(&cxl->hdm, 0, base, cxl->info.memory_size,
                         cxl->info.locked, errp)) {
-        error_prepend(errp, VFIO_MSG_PREFIX "firmware cannot commit: ",
-                      vfio_cxl_name(cxl));
+        error_prepend(errp, VFIO_MSG_PREFIX "firmware cannot commit the HDM "
+                      "decoder: ", vfio_cxl_name(cxl));
         return false;
     }
     vfio_cxl_dvsec_enable_mem(&cxl->dvsecs);
@@ -93,20 +93,20 @@ static bool vfio_cxl_block_migration(VFIOCXL *cxl, Error **errp)
                      BIT(MIG_MODE_CPR_EXEC);
 
     if (cxl->vdev->vbasedev.enable_migration == ON_OFF_AUTO_ON) {
-        error_setg(errp, "enable-migration=on: its state cannot be saved");
+        error_setg(errp, "enable-migration=on: device state cannot be saved");
         return false;
     }
     if (runstate_check(RUN_STATE_INMIGRATE)) {
-        error_setg(errp, "a CXL device cannot be present in the target of a "
-                   "migration: start without it, and plug it when the "
-                   "migration is done");
+        error_setg(errp, "a CXL device cannot be present on the migration "
+                   "destination: start without it, and hot-plug it once "
+                   "migration has completed");
         return false;
     }
     if (!PCI_DEVICE(cxl->vdev)->failover_pair_id) {
         modes |= BIT(MIG_MODE_NORMAL);
     }
-    error_setg(&cxl->migration_blocker, "%s: the state of a CXL device that "
-               "is passed through cannot be saved; unplug it first",
+    error_setg(&cxl->migration_blocker, "%s: the state of a passed-through "
+               "CXL device cannot be saved; unplug it first",
                vfio_cxl_name(cxl));
     return !migrate_add_blocker_modes(&cxl->migration_blocker, modes, errp);
 }
@@ -156,8 +156,8 @@ static bool vfio_cxl_realize_device(VFIOCXL *cxl, Error **errp)
 }
 
 /*
- * Decide whether the guest gets a CXL device. If not, and that is no error,
- * @reason is set to why.
+ * Decide whether the guest gets a CXL device. If it gets a plain PCI device
+ * instead, set @reason to why.
  */
 static bool vfio_cxl_choose_mode(VFIOPCIDevice *vdev,
                                  const VFIOCXLDVSECSet *dvsecs,
@@ -170,10 +170,10 @@ static bool vfio_cxl_choose_mode(VFIOPCIDevice *vdev,
         return true;
     }
     if (!cxl_route_host_bridge(PCI_DEVICE(vdev))) {
-        error_setg(&err, "it is not below a CXL root port (a cxl-rp of a "
+        error_setg(&err, "device is not below a CXL root port (a cxl-rp of a "
                    "pxb-cxl)");
     } else if (!vdev->vbasedev.reset_works) {
-        error_setg(&err, "the kernel cannot reset it");
+        error_setg(&err, "the kernel cannot reset the device");
     } else if (vfio_cxl_uapi_read(&vdev->vbasedev, dvsecs, info, &err)) {
         return true;
     }
@@ -343,8 +343,8 @@ static void vfio_cxl_set_host_access(Object *obj, int value, Error **errp)
 }
 
 /*
- * Not in vfio-pci's own list of properties: a QEMU without CXL has none of
- * them.
+ * Not in vfio-pci's own list of properties, because a QEMU without CXL has none
+ * of them.
  */
 static void vfio_cxl_add_property(ObjectClass *klass, const char *name,
                                   const char *type, const QEnumLookup *lookup,
@@ -365,19 +365,19 @@ void vfio_cxl_class_init(ObjectClass *klass)
     vfio_cxl_add_property(klass, "x-cxl", "OnOffAuto", &OnOffAuto_lookup,
                           vfio_cxl_get_mode, vfio_cxl_set_mode,
                           "Use the device as a CXL device: where possible "
-                          "(auto), always or never");
+                          "(auto), always (on) or never (off)");
     vfio_cxl_add_property(klass, "x-cxl-commit", "VfioCxlCommit",
                           &VfioCxlCommit_lookup, vfio_cxl_get_commit,
                           vfio_cxl_set_commit,
-                          "Who commits its HDM decoder: auto (firmware if the "
-                          "host's firmware did), firmware or guest");
+                          "Who commits HDM decoder 0: firmware, the guest, or "
+                          "firmware if the host's firmware did (auto)");
     vfio_cxl_add_property(klass, "x-cxl-host-access", "OnOffAuto",
                           &OnOffAuto_lookup, vfio_cxl_get_host_access,
                           vfio_cxl_set_host_access,
                           "Let QEMU itself (emulated devices, monitor, "
                           "debugger) access device memory: never (off), while "
-                          "it may be touched (on), or that only without KVM "
-                          "(auto)");
+                          "it is accessible (on), or the latter only without "
+                          "KVM (auto)");
 }
 
 static void vfio_cxl_instance_finalize(Object *obj)
@@ -400,7 +400,7 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     vfio_cxl_query_class_init(klass);
 }
 
-/* The generation that is most likely to be merged; others: cxl-compat.c */
+/* The generation that is most likely to be merged; see also cxl-compat.c */
 static const VFIOCXLKernel vfio_cxl_kernel_v6 = {
     .name = "v6",
     .region_type = VFIO_CXL_REGION_TYPE,

@@ -19,13 +19,13 @@ typedef struct VFIOCXL VFIOCXL;
 typedef struct VFIOCXLHidden VFIOCXLHidden;
 
 /**
- * struct VFIOCXLState - what a vfio-pci device holds for CXL
+ * struct VFIOCXLState - CXL state of a vfio-pci device
  * @mode: property x-cxl
  * @commit: property x-cxl-commit
  * @host_access: property x-cxl-host-access
- * @cxl: a device that is CXL for the guest, else NULL
- * @hidden: one that the kernel flags as CXL and is plain PCI for the guest, else
- *          NULL
+ * @cxl: set if the guest sees a CXL device, else NULL
+ * @hidden: set if the kernel flags the device as CXL but the guest sees a plain
+ *          PCI device, else NULL
  */
 typedef struct VFIOCXLState {
     OnOffAuto mode;
@@ -44,7 +44,7 @@ void vfio_cxl_class_init(ObjectClass *klass);
 /**
  * vfio_cxl_realize() - Find out what the device is, and prepare its memory
  * @vdev: an attached device whose BARs are known and not yet registered
- * @errp: why the device cannot be used as it was asked for
+ * @errp: set if the device cannot be used as requested
  */
 bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp);
 
@@ -56,7 +56,7 @@ bool vfio_cxl_realize(VFIOPCIDevice *vdev, Error **errp);
 void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr);
 
 /**
- * vfio_cxl_hides_ext_cap() - Is the guest not to see a capability?
+ * vfio_cxl_hides_ext_cap() - Check whether a capability is to be hidden
  * @vdev: the device
  * @pos: offset of an extended capability in config space
  *
@@ -71,7 +71,7 @@ bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos);
 void vfio_cxl_config_setup(VFIOPCIDevice *vdev);
 
 /**
- * vfio_cxl_reset_prepare() - Before a reset: nothing may touch the memory
+ * vfio_cxl_reset_prepare() - Withhold the memory before a reset
  * @vdev: the device
  *
  * Decoders and locks go back to their reset state. May be called more than
@@ -80,13 +80,13 @@ void vfio_cxl_config_setup(VFIOPCIDevice *vdev);
 void vfio_cxl_reset_prepare(VFIOPCIDevice *vdev);
 
 /**
- * vfio_cxl_reset_done() - After a reset: see what the kernel has now
+ * vfio_cxl_reset_done() - Update the state after a reset
  * @vdev: the device
  */
 void vfio_cxl_reset_done(VFIOPCIDevice *vdev);
 
 /**
- * vfio_cxl_blocks_migration() - Does a blocker of its own say why?
+ * vfio_cxl_blocks_migration() - Check for a migration blocker of its own
  * @vdev: a realized device
  *
  * Returns: true if vfio_migration_realize() is not to add another

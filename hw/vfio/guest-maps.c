@@ -1,14 +1,14 @@
 /*
- * What a guest has mapped of devices' memory in its virtual IOMMU
+ * Device memory that a guest has mapped in its virtual IOMMU
  *
  * Behind a virtual IOMMU the guest maps its I/O virtual addresses to guest
  * physical ones. VFIO is not notified when the memory at such an address goes
  * away. With RAM this does not happen while devices use it; the memory of a
  * device, however, leaves the guest's map in the course of normal operation,
- * and a mapping of it would lead to memory that may not be touched, or that the
- * kernel has revoked. So mappings of RAM devices are recorded, removed when the
- * memory leaves the guest's map, and made again when it is back at the same
- * address.
+ * and a mapping of it would then lead to memory that must not be accessed, or
+ * that the kernel has revoked. So mappings of RAM devices are recorded, removed
+ * when the memory leaves the guest's map, and made again when it is back at the
+ * same address.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -34,7 +34,7 @@ struct VFIOGuestMaps {
     GTree *tree;    /* VFIOGuestMap by IOVA; none overlap */
 };
 
-/* Ranges that overlap are equal: so a look-up finds one of them */
+/* Overlapping ranges compare as equal, so a look-up finds one of them */
 static gint vfio_guest_maps_compare(gconstpointer one, gconstpointer other,
                                     gpointer opaque)
 {
@@ -154,15 +154,15 @@ void vfio_guest_maps_add(VFIOContainer *bcontainer, hwaddr iova, hwaddr size,
     }
     *map = (VFIOGuestMap) { iova, size, gpa, readonly, mapped };
     while (g_tree_remove(bcontainer->guest_maps->tree, map)) {
-        /* a virtual IOMMU may tell what it has told already */
+        /* a virtual IOMMU may repeat a notification */
     }
     g_tree_insert(bcontainer->guest_maps->tree, map, map);
 }
 
 /*
- * The kernel splits no mapping. When a virtual IOMMU takes away a part of one
- * all of it goes: intel-iommu forgets all of it too, and maps anew what the
- * guest has kept.
+ * The kernel does not split mappings. When a virtual IOMMU unmaps part of one,
+ * all of it is removed: intel-iommu also forgets all of it, and maps again what
+ * the guest has kept.
  */
 void vfio_guest_maps_remove(VFIOContainer *bcontainer, hwaddr iova,
                             hwaddr size, bool all)
@@ -191,7 +191,7 @@ void vfio_guest_maps_free(VFIOContainer *bcontainer)
     VFIOGuestMaps *maps = bcontainer->guest_maps;
 
     if (maps) {
-        /* Empty, so that nothing is unmapped once more */
+        /* Leave no mapping that unregistering would unmap again */
         vfio_guest_maps_remove(bcontainer, 0, 0, true);
         memory_listener_unregister(&maps->listener);
         g_tree_unref(maps->tree);

@@ -1,5 +1,5 @@
 /*
- * What a guest has mapped of devices' memory in its virtual IOMMU
+ * Device memory that a guest has mapped in its virtual IOMMU
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,13 +11,13 @@
 typedef struct VFIOContainer VFIOContainer;
 
 /**
- * vfio_guest_maps_add() - A guest has mapped a RAM device's memory
+ * vfio_guest_maps_add() - Record a guest's mapping of a RAM device
  * @bcontainer: container or IOAS
  * @iova: I/O virtual address
  * @size: bytes
  * @gpa: guest physical address
  * @readonly: devices may not write
- * @mapped: the kernel has taken the mapping that the caller has made
+ * @mapped: the kernel has accepted the mapping that the caller has made
  *
  * The mapping is removed when the memory leaves @gpa, and made again when
  * memory of a RAM device is there.
@@ -26,14 +26,14 @@ void vfio_guest_maps_add(VFIOContainer *bcontainer, hwaddr iova, hwaddr size,
                          hwaddr gpa, bool readonly, bool mapped);
 
 /**
- * vfio_guest_maps_remove() - A container or IOAS is about to unmap a range
+ * vfio_guest_maps_remove() - Forget the mappings in a range to unmap
  * @bcontainer: container or IOAS
  * @iova: I/O virtual address
  * @size: bytes
  * @all: everything
  *
- * The caller unmaps the range then. Mappings of which it has only a part are
- * undone here, as a whole.
+ * The caller unmaps the range afterwards. Mappings that are only partly in the
+ * range are removed here as a whole.
  */
 void vfio_guest_maps_remove(VFIOContainer *bcontainer, hwaddr iova,
                             hwaddr size, bool all);

@@ -8,20 +8,20 @@
 
 #include <linux/vfio.h>
 
-/* After so many calls a reply that still grows is taken for endless */
+/* Give up on a reply that still grows after so many calls */
 #define VFIO_INFO_MAX_TRIES 8
-/* Bytes: no reply has ever come near, and memory is allocated for it */
+/* Size limit in bytes, well above any known reply, since it is allocated */
 #define VFIO_INFO_MAX_SIZE (1024 * 1024)
 
 /**
  * vfio_info_next_cap() - Walk the capabilities of a reply
  * @reply: the reply of VFIO_DEVICE_GET_INFO and the like
  * @size: its length in bytes
- * @offset: where the capability is; changed to where the next one is
+ * @offset: where the capability is; updated to the next one
  * @length: its length in bytes: up to the next one or to the end
  *
- * Returns: the capability; NULL at the end of the chain, and where the chain
- * goes back, overlaps, or leaves the reply
+ * Returns: the capability; NULL at the end of the chain, or if the chain goes
+ * backwards, overlaps, or leaves the reply
  */
 const struct vfio_info_cap_header *vfio_info_next_cap(const void *reply,
                                                       uint32_t size,
@@ -45,11 +45,12 @@ const struct vfio_info_cap_header *vfio_info_find_cap(const void *reply,
                                                       uint32_t *length);
 
 /**
- * vfio_info_sparse_fits() - Are the mappable areas inside reply and region?
+ * vfio_info_sparse_fits() - Check the bounds of mappable areas
  * @info: the reply of VFIO_DEVICE_GET_REGION_INFO
  * @sparse: its VFIO_REGION_INFO_CAP_SPARSE_MMAP
  *
- * Areas of size 0 are allowed, and ignored by vfio_region_setup().
+ * The areas must be inside reply and region. Areas of size 0 are allowed, and
+ * ignored by vfio_region_setup().
  */
 bool vfio_info_sparse_fits(const struct vfio_region_info *info,
                            const struct vfio_region_info_cap_sparse_mmap

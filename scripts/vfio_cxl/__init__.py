@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What scripts/vfio-cxl-host.py is made of."""
+"""Modules of scripts/vfio-cxl-host.py."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a host says of itself and of its devices, in sysfs and by ioctls."""
+"""Checks of a host and its devices, by sysfs and ioctls."""
 
 import fcntl
 import os
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Is there anything that will not work?"""
+        """Whether anything will not work."""
         return any(f.verdict == 'FAIL' for f in self.findings)
 
 
@@ -78,7 +78,8 @@ def read(path: Path) -> str:
 
 
 def full_address(text: str) -> Optional[str]:
-    """DOMAIN:BUS:SLOT.FUNCTION as sysfs writes it; None if it is no address."""
+    """DOMAIN:BUS:SLOT.FUNCTION as sysfs writes it; None if it is not an
+    address."""
     match = re.fullmatch(r'(?:([0-9a-fA-F]{4}):)?([0-9a-fA-F]{2}):'
                          r'([0-9a-fA-F]{2})\.([0-7])', text)
     if not match or int(match.group(3), 16) > 31:
@@ -103,9 +104,9 @@ def cxl_dvsec(config: bytes) -> Optional[int]:
 
 
 def check_identity(device: Device, report: Report) -> bool:
-    """Is it there, and does it say that it is a CXL device?"""
+    """Check that it exists and is a CXL device."""
     if not device.sysfs.exists():
-        report.add(device.address, 'device', 'FAIL', 'there is no such device')
+        report.add(device.address, 'device', 'FAIL', 'no such device')
         return False
     device.ident = f'{read(device.sysfs / "vendor")[2:]}:' \
                    f'{read(device.sysfs / "device")[2:]}'
@@ -118,12 +119,12 @@ def check_identity(device: Device, report: Report) -> bool:
     device.numa_node = int(node) if re.fullmatch(r'-?\d+', node) else -1
     if len(config) <= 0x100:
         report.add(device.address, 'device', 'note', text + '; only root can '
-                   'read whether it is a CXL device')
+                   'check whether it is a CXL device')
         return True
     dvsec = cxl_dvsec(config)
     if dvsec is None or not dvsec & 4:
         report.add(device.address, 'device', 'FAIL', text + ', is not a CXL '
-                   'device with memory (no DVSEC says so)')
+                   'device with memory (according to its DVSECs)')
         return False
     kind = 'Type 2 (cache and memory)' if dvsec & 1 else 'memory, no cache'
     report.add(device.address, 'device', 'ok', f'{text}, CXL: {kind}')
@@ -131,7 +132,7 @@ def check_identity(device: Device, report: Report) -> bool:
 
 
 def check_driver(device: Device, report: Report) -> bool:
-    """Is vfio-pci, or a driver built on it, bound?"""
+    """Check that vfio-pci, or a driver built on it, is bound."""
     link = device.sysfs / 'driver'
     device.driver = link.resolve().name if link.exists() else ''
     if 'vfio' in device.driver:
@@ -140,16 +141,16 @@ def check_driver(device: Device, report: Report) -> bool:
     bind = f'driverctl set-override {device.address} vfio-pci'
     report.add(device.address, 'driver', 'FAIL',
                (f'bound to {device.driver}' if device.driver
-                else 'bound to no driver') + f'; to bind it: {bind}')
+                else 'not bound to a driver') + f'; to bind it: {bind}')
     return False
 
 
 def check_group(device: Device, report: Report) -> None:
-    """Is there an IOMMU, and who else is in the group?"""
+    """Check the IOMMU, and the other devices of the group."""
     link = device.sysfs / 'iommu_group'
     if not link.exists():
-        report.add(device.address, 'iommu', 'FAIL', 'in no IOMMU group: turn '
-                   "the IOMMU on in the host's firmware and kernel")
+        report.add(device.address, 'iommu', 'FAIL', 'in no IOMMU group: '
+                   "enable the IOMMU in the host's firmware and kernel")
         return
     group = link.resolve()
     device.group = group.name
@@ -162,7 +163,7 @@ def check_group(device: Device, report: Report) -> None:
     for other in others:
         driver = DEVICES / other / 'driver'
         name = driver.resolve().name if driver.exists() else ''
-        # The kernel lets ports be, they do no DMA of their own
+        # The kernel tolerates ports, which do no DMA of their own
         if other != device.address and name and 'vfio' not in name and \
                 name not in ('pcieport', 'pci-stub'):
             foreign.append(f'{other} ({name})')
@@ -182,7 +183,7 @@ def size_text(size: int) -> str:
 
 
 def check_offer(device: Device, report: Report) -> None:
-    """How does the kernel offer it?"""
+    """Check how the kernel offers it."""
     try:
         offer = device.offer = vfio.ask(device.sysfs, device.address)
     except vfio.VFIOError as err:
@@ -209,18 +210,18 @@ def _check_memory(device: Device, report: Report) -> None:
                    'are not a multiple of 256 MiB')
     elif not offer.mappable:
         report.add(device.address, 'memory', 'FAIL', f'{text}, but the kernel '
-                   'does not let it be mapped; use another kernel')
+                   'does not allow it to be mapped; use another kernel')
     elif not offer.committed:
         report.add(device.address, 'memory', 'FAIL', f'{text}, but its HDM '
-                   "decoder is not committed: that is up to the host's "
-                   'firmware')
+                   "decoder is not committed, which the host's "
+                   'firmware has to do')
     else:
         report.add(device.address, 'memory', 'ok', f'{text}, decoder '
                    'committed')
 
 
 def check_kernel(report: Report) -> None:
-    """Which kernel is it, and is VFIO there?"""
+    """Report the kernel, and check for VFIO."""
     system = os.uname()
     text = f'Linux {system.release} on {system.machine}'
     found = [name for name, path in (('container', '/dev/vfio/vfio'),
@@ -242,17 +243,18 @@ def _extension(fd: int, number: int) -> int:
 
 
 def check_kvm(machine: str, report: Report) -> bool:
-    """Can KVM run the guest, and map cacheable device memory on arm?"""
+    """Check that KVM can run the guest, and on arm map cacheable device
+    memory."""
     native = {'q35': 'x86_64', 'virt': 'aarch64'}[machine]
     if os.uname().machine != native:
         report.add('host', 'kvm', 'warn', f'{machine} guests run on this host '
-                   'without KVM, slowly')
+                   'slowly, without KVM')
         return False
     try:
         kvm = os.open('/dev/kvm', os.O_RDWR | os.O_CLOEXEC)
     except OSError as err:
         report.add('host', 'kvm', 'warn', f'/dev/kvm: {err.strerror}; guests '
-                   'run without KVM, slowly')
+                   'run slowly, without KVM')
         return False
     try:
         if fcntl.ioctl(kvm, KVM_GET_API_VERSION) != 12:
@@ -294,14 +296,14 @@ def address_bits(machine: str, kvm: bool) -> int:
 
 
 def check_memlock(guest: int, report: Report) -> None:
-    """May QEMU lock the guest's memory?"""
+    """Check that QEMU may lock the guest's memory."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if soft == resource.RLIM_INFINITY or soft >= guest + GIB:
         report.add('host', 'memlock', 'ok',
                    'no limit' if soft == resource.RLIM_INFINITY
                    else size_text(soft))
         return
-    report.add('host', 'memlock', 'warn', f'programs may lock '
+    report.add('host', 'memlock', 'warn', f'programs may lock only '
                f'{soft >> 10} KiB here; VFIO locks all of the guest\'s memory, '
                f'so start QEMU with a limit of {size_text(guest + GIB)} or '
                'more (ulimit -l; libvirt sets it by itself)')

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The same as XML for libvirt.
+The devices as XML for libvirt.
 
-libvirt knows neither CXL host bridges nor CXL root ports. But it makes the
+libvirt supports neither CXL host bridges nor CXL root ports. But it creates
 devices of other kinds in the right place and order, and <qemu:override>
-replaces properties of theirs, the driver included. Windows are options of the
-machine, which QEMU merges wherever they are on the command line.
+replaces their properties, including the driver. Windows are options of the
+machine, which QEMU merges regardless of their position on the command line.
 """
 
 import re
@@ -39,7 +39,7 @@ def _override(domain: ET.Element, alias: str, **properties: str) -> None:
 
 
 def skeleton(plan: Plan, emulator: str) -> ET.Element:
-    """A domain without disks and networks, for those who have none yet."""
+    """A domain without disks and networks, if the user has none yet."""
     domain = ET.Element('domain', type='kvm' if plan.kvm else 'qemu')
     ET.SubElement(domain, 'name').text = 'cxl'
     ET.SubElement(domain, 'memory', unit='MiB').text = str(plan.ram >> 20)
@@ -79,15 +79,15 @@ def read(text: str, plan: Plan) -> ET.Element:
         raise PlanError('this is not the XML of a libvirt domain')
     machine = kind.get('machine', '')
     if plan.machine not in machine:
-        raise PlanError(f'the domain is for the machine {machine or "?"}; say '
-                        f'--machine, or use another domain')
+        raise PlanError(f'the domain is for the machine {machine or "?"}; use '
+                        f'--machine, or another domain')
     memory = domain.find('memory')
     if memory is not None:
         plan.ram = _memory(memory)
     for arg in domain.iter(f'{{{QEMU_NS}}}arg'):
         if 'cxl-fmw' in arg.get('value', ''):
-            raise PlanError('the domain has CXL windows already; take them '
-                            'and what belongs to them out first')
+            raise PlanError('the domain has CXL windows already; remove '
+                            'them and their devices first')
     return domain
 
 

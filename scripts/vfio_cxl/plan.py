@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which bridges, ports and windows the devices need."""
+"""The bridges, ports and windows that the devices need."""
 
 import shlex
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MAX_DEVICES = 16
 
 # The 64-bit hole for BARs that q35 reserves above all memory
 Q35_PCI_HOLE = 32 * GIB
-# With an AMD CPU model, what does not fit below goes above 1 TiB
+# With an AMD CPU model, windows that do not fit below go above 1 TiB
 AMD_HT_START = 0xfd00000000
 AMD_ABOVE_1TB = 1 << 40
 
@@ -98,10 +98,10 @@ def windows(plan: Plan, bridges: List[str]) -> str:
 
 
 def cpu(plan: Plan, bits: int) -> str:
-    """The CPU model; @bits are those that it has by itself."""
+    """The CPU model; @bits are its own address bits."""
     if plan.kvm:
         return 'host'
-    # Linux on q35 flushes caches for CXL only without a hypervisor's sign
+    # Linux on q35 flushes caches for CXL only without the hypervisor flag
     model = 'max,-hypervisor' if plan.machine == 'q35' else 'max'
     if plan.machine == 'q35' and plan.bits > bits:
         model += f',phys-bits={plan.bits}'

@@ -54,7 +54,7 @@ HDM_COMMITTED = 1 << 10
 
 
 class VFIOError(Exception):
-    """Why a device cannot be asked; the text is for the user."""
+    """Why a device cannot be queried; the text is for the user."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ def _call(fd: int, request: int, head: bytes) -> bytearray:
         if wanted <= size:
             return data
         size = min(wanted, MIB)
-    raise VFIOError('the kernel asks for more and more space')
+    raise VFIOError('the kernel requests more and more space')
 
 
 def _capabilities(data: bytes, offset: int) -> Iterator[Tuple[int, bytes]]:
@@ -100,7 +100,7 @@ def _opened(path: str) -> Iterator[int]:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as err:
         if err.errno == errno.EBUSY:
-            raise VFIOError(f'{path} is in use, by a running VM perhaps') \
+            raise VFIOError(f'{path} is in use, perhaps by a running VM') \
                 from err
         raise VFIOError(f'{path}: {err.strerror}') from err
     try:
@@ -169,7 +169,7 @@ def nodes(sysfs: Path) -> Dict[str, str]:
 
 
 class _Device:
-    """An open device, of which questions are asked."""
+    """An open device to be queried."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -208,7 +208,7 @@ class _Device:
             entry = self.read32(array + 4 * number)
             if entry & 0xffff == HDM_CAPABILITY_ID:
                 return array + (entry >> 20)
-        raise VFIOError('its component registers have no HDM decoders')
+        raise VFIOError('the component registers have no HDM decoders')
 
     def typed_regions(self, count: int) -> Tuple[str, Dict[int, int]]:
         """The generation of regions that say what they are, by subtype."""
@@ -226,7 +226,7 @@ class _Device:
 
     @contextlib.contextmanager
     def memory_space(self, enabled: bool) -> Iterator[None]:
-        """Memory Space Enable as asked for, and as before at the end."""
+        """Set Memory Space Enable, and restore it at the end."""
         command = self.region(PCI_CONFIG_REGION)[2] + PCI_COMMAND
         before = self.read32(command) & 0xffff
         value = before & ~PCI_COMMAND_MEMORY
@@ -241,7 +241,7 @@ class _Device:
     def decoder(self, index: int, generation: str) -> int:
         """The control register of decoder 0 as the kernel shows it."""
         base = self.region(index)[2]
-        # Newer kernels read the hardware, which answers only so
+        # Newer kernels read the hardware, which only responds then
         with self.memory_space(True):
             if generation in ('v2', 'v3'):
                 # v2's region begins with the capability array
@@ -250,7 +250,7 @@ class _Device:
             return self.read32(base + HDM_CTRL)
 
     def keeps_memory(self, index: int) -> bool:
-        """Is memory there while Memory Space is off? The kernel knows."""
+        """Ask the kernel whether memory is readable without Memory Space."""
         with self.memory_space(False):
             try:
                 return len(os.pread(self.fd, 4, self.region(index)[2])) > 0
@@ -274,7 +274,7 @@ def _describe(device: _Device, offer: Offer) -> None:
     if not offer.generation or memory < PCI_NUM_REGIONS or \
             registers < PCI_NUM_REGIONS:
         offer.generation = ''
-        offer.trouble = 'the kernel describes it in a form that is not known'
+        offer.trouble = 'the kernel describes the device in an unknown form'
         return
     flags, offer.memory = device.region(memory)[:2]
     offer.mappable = bool(flags & REGION_FLAG_MMAP)
@@ -287,11 +287,11 @@ def _describe(device: _Device, offer: Offer) -> None:
 
 def ask(sysfs: Path, address: str) -> Offer:
     """
-    Open a device and find out what the kernel offers.
+    Open a device and query what the kernel offers.
 
     Like every user of VFIO this resets the device.
 
-    Raises: VFIOError when it cannot be opened or asked
+    Raises: VFIOError when it cannot be opened or queried
     """
     found = nodes(sysfs)
     offer = Offer()
@@ -301,16 +301,16 @@ def ask(sysfs: Path, address: str) -> Offer:
     elif 'iommufd' in found:
         opened = _through_iommufd(found['iommufd'])
     else:
-        raise VFIOError('there is no /dev/vfio/GROUP and no '
-                        '/dev/vfio/devices/vfioN for it')
+        raise VFIOError('the device has neither /dev/vfio/GROUP nor '
+                        '/dev/vfio/devices/vfioN')
     offer.interface = 'container' if 'legacy' in found else 'iommufd'
     try:
         with opened as fd:
             _describe(_Device(fd), offer)
     except OSError as err:
-        raise VFIOError(f'the kernel refuses to describe it: '
+        raise VFIOError(f'the kernel refuses to describe the device: '
                         f'{err.strerror}') from err
     except struct.error as err:
-        raise VFIOError('the kernel\'s description of it is cut short') \
-            from err
+        raise VFIOError('the kernel\'s description of the device is '
+                        'truncated') from err
     return offer

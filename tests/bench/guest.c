@@ -1,5 +1,5 @@
 /*
- * Benchmarks: a guest that measures what it is told to
+ * Benchmarks: a guest that measures on command
  *
  * It shares a page of RAM with machine.py, takes one command at a time from
  * there and leaves the time that it took. Everything runs in user mode, and a
@@ -12,7 +12,7 @@
 
 #define CHANNEL 0x200000ul      /* as in machine.py */
 
-/* volatile: each access is what is measured, or is seen from outside */
+/* volatile: each access is measured, or visible outside */
 #define AT(type, address) (*(volatile type *)(address))
 
 enum {

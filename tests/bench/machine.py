@@ -38,7 +38,7 @@ COMMIT, COMMITTED = 1 << 9, 1 << 10
 
 
 class BenchError(Exception):
-    """What went wrong, for the user."""
+    """An error, for the user."""
 
 
 class Qmp:

@@ -1,10 +1,10 @@
 /*
  * Fuzz the reader of VFIO's CXL interface
  *
- * The input is what a kernel answers: to GET_INFO, to GET_REGION_INFO for
- * each region, and to reads of config space and component registers. The
- * reader must not touch what is outside the replies, must come to an end, and
- * what it accepts must be consistent.
+ * The input is a kernel's replies: to GET_INFO, to GET_REGION_INFO for each
+ * region, and to reads of config space and component registers. The reader must
+ * not access anything outside the replies, must terminate, and must only accept
+ * consistent replies.
  *
  * tools/fuzz.py runs it under libFuzzer. With VFIO_CXL_FUZZ_EXPECT=NAME in the
  * environment the input must be accepted as that kernel's. Built with
@@ -21,19 +21,19 @@
 #include "qemu/units.h"
 #include "hw/cxl/cxl.h"
 #include "hw/cxl/cxl_hdm.h"
-#include "hw/vfio/vfio-device.h"
-#include "hw/vfio/cxl-uapi.h"
+#include "hw/pci/pci.h"
+#include "hw/vfio/cxl-internal.h"
 #include "hw/vfio/vfio-helpers.h"
 
 #define REGIONS 13
 #define REPLY 160
 
-/* What the kernel says. Where the input is shorter the rest is zeros. */
+/* Replies of the kernel. If the input is shorter, the rest is zeros. */
 typedef struct Input {
     uint8_t num_regions;
     uint8_t fail_reads;         /* 1 in so many reads fails, 0: none */
     uint16_t region_errors;     /* a bit for each region */
-    uint32_t unused;            /* replies are aligned as malloc() does */
+    uint32_t gate;              /* 1: memory goes with Memory Space */
     uint8_t device[REPLY];
     uint8_t region[REGIONS][REPLY];
     uint8_t config[0x200];      /* from 0x100 on; below it all is zeros */
@@ -42,12 +42,13 @@ typedef struct Input {
 } Input;
 
 static Input input;
-static VFIODevice device;
+static VFIOPCIDevice vdev;
 static unsigned reads;
+static uint16_t command;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Exactly as long as the kernel says it is, so that ASan sees its end */
+/* Of exactly the length that the kernel reports, so that ASan sees its end */
 static void *copy_reply(const uint8_t *reply, uint32_t minimum)
 {
     uint32_t argsz = MAX(MIN((uint32_t)ldl_he_p(reply), REPLY), minimum);
@@ -95,6 +96,10 @@ static int region_read(VFIODevice *vbasedev, uint8_t nr, off_t off,
     }
     if (nr == VFIO_PCI_CONFIG_REGION_INDEX) {
         g_assert(at + size <= PCIE_CONFIG_SPACE_SIZE);
+        if (at == PCI_COMMAND && size == sizeof(command)) {
+            memcpy(data, &command, size);
+            return size;
+        }
         from = input.config;
         have = sizeof(input.config);
         at -= PCI_CONFIG_SPACE_SIZE;
@@ -112,6 +117,10 @@ static int region_read(VFIODevice *vbasedev, uint8_t nr, off_t off,
 static int region_write(VFIODevice *vbasedev, uint8_t nr, off_t off,
                         uint32_t size, void *data, bool post)
 {
+    if (nr == VFIO_PCI_CONFIG_REGION_INDEX && off == PCI_COMMAND &&
+        size == sizeof(command)) {
+        memcpy(&command, data, size);
+    }
     return size;
 }
 
@@ -120,13 +129,78 @@ static VFIODeviceIOOps io_ops = {
     .region_write = region_write,
 };
 
-/* Whatever the kernel said, this is what the rest of QEMU relies on */
+/*
+ * What the reader, and the generations in cxl-compat.c, need of the rest. The
+ * reader calls only the first two.
+ */
+bool vfio_cxl_memory_readable(const VFIOCXLInfo *info)
+{
+    uint32_t value;
+
+    if (input.gate == 1 && !(le16_to_cpu(command) & PCI_COMMAND_MEMORY)) {
+        return false;
+    }
+    return region_read(info->vbasedev, info->memory_region, 0, sizeof(value),
+                       &value) > 0;
+}
+
+bool vfio_cxl_memory_active(const VFIOCXLInfo *info)
+{
+    return vfio_cxl_memory_readable(info);
+}
+
+bool vfio_cxl_reset_wait(int64_t deadline)
+{
+    g_assert_not_reached();
+}
+
+int vfio_cxl_device_reset(VFIOCXL *cxl)
+{
+    g_assert_not_reached();
+}
+
+void vfio_cxl_reset_offer(VFIOCXL *cxl)
+{
+    g_assert_not_reached();
+}
+
+bool cxl_hdm_is_locked(const CXLHDM *hdm, unsigned n)
+{
+    g_assert_not_reached();
+}
+
+void pci_default_write_config(PCIDevice *d, uint32_t addr, uint32_t val, int l)
+{
+    g_assert_not_reached();
+}
+
+/* As in cxl.c, which cannot be linked without most of QEMU */
+static const VFIOCXLKernel vfio_cxl_kernel_v6 = {
+    .name = "v6",
+    .region_type = VFIO_CXL_REGION_TYPE,
+    .max_decoders = 1,
+};
+
+static const TypeInfo types[] = {
+    VFIO_CXL_KERNEL_TYPE(v6),
+};
+
+DEFINE_TYPES(types)
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    module_call_init(MODULE_INIT_QOM);
+    return 0;
+}
+
+/* The rest of QEMU relies on this, regardless of the kernel's replies */
 static void check(const VFIOCXLInfo *info)
 {
-    struct vfio_region_info *memory = device.reginfo[info->memory_region];
-    struct vfio_region_info *registers =
-        device.reginfo[info->registers_region];
-    struct vfio_region_info *bar = device.reginfo[info->bar];
+    struct vfio_region_info **reginfo = vdev.vbasedev.reginfo;
+    struct vfio_region_info *memory = reginfo[info->memory_region];
+    struct vfio_region_info *registers = reginfo[info->registers_region];
+    struct vfio_region_info *bar = reginfo[info->bar];
 
     g_assert(info->kernel && info->kernel->name);
     g_assert(info->memory_region >= VFIO_PCI_NUM_REGIONS);
@@ -162,27 +236,29 @@ static void check(const VFIOCXLInfo *info)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *expect = getenv("VFIO_CXL_FUZZ_EXPECT");
+    VFIODevice *device = &vdev.vbasedev;
+    VFIOCXLDVSECSet dvsecs;
     Error *err = NULL;
     VFIOCXLInfo info;
 
     memset(&input, 0, sizeof(input));
     memcpy(&input, data, MIN(size, sizeof(input)));
     reads = 0;
-    memset(&device, 0, sizeof(device));
-    device.name = (char *)"fuzz";
-    device.io_ops = &io_ops;
-    device.num_initial_regions = MIN(MAX(input.num_regions,
-                                         VFIO_PCI_NUM_REGIONS), REGIONS);
-    device.reginfo = g_new0(struct vfio_region_info *, REGIONS);
+    command = 0;
+    memset(&vdev, 0, sizeof(vdev));
+    device->name = (char *)"fuzz";
+    device->io_ops = &io_ops;
+    device->num_initial_regions = MIN(MAX(input.num_regions,
+                                          VFIO_PCI_NUM_REGIONS), REGIONS);
+    device->reginfo = g_new0(struct vfio_region_info *, REGIONS);
 
-    if (vfio_cxl_uapi_read(&device, &info, &err)) {
+    if (vfio_cxl_dvsec_find(&vdev, &dvsecs, &err) &&
+        vfio_cxl_uapi_read(device, &dvsecs, &info, &err)) {
         g_assert(!err);
-        g_assert(!expect || !strcmp(expect, info.kernel->name));
         check(&info);
-        vfio_cxl_uapi_distinguish(&device, &info);
-        vfio_cxl_memory_active_timeout(&device);
-        vfio_cxl_read_committed(&device, &info, NULL);
-        vfio_cxl_write_view(&device, &info, 0x100000000, true);
+        vfio_cxl_uapi_distinguish(&info);
+        g_assert(!expect || !strcmp(expect, info.kernel->name));
+        vfio_cxl_read_committed(&info, NULL);
     } else {
         g_assert(err && *error_get_pretty(err));
         if (expect) {
@@ -191,9 +267,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         error_free(err);
     }
     for (int i = 0; i < REGIONS; i++) {
-        g_free(device.reginfo[i]);
+        g_free(device->reginfo[i]);
     }
-    g_free(device.reginfo);
+    g_free(device->reginfo);
     return 0;
 }
 
@@ -210,13 +286,15 @@ typedef struct Generation {
     bool geometry;
     unsigned memory;
     uint64_t registers_size;
+    uint32_t gate;
 } Generation;
 
 static const Generation generations[] = {
     { "v2", 0x80001e98, true, false, false, 9, HDM + 0x30 },
     { "v3", 0x80001e98, false, true, false, 10, 0x10000 },
     { "v4", 4, false, false, true, 9, 0x30 },
-    { "v5", 0x80001e98, false, false, true, 9, 0x30 },
+    { "v5", 0x80001e98, false, false, true, 9, 0x30, 1 },
+    { "v6", 0x80001e98, false, false, true, 9, 0x30 },
 };
 
 static void fill_region(Input *in, unsigned index, uint32_t flags,
@@ -264,7 +342,7 @@ static void fill_bar(Input *in, uint64_t hole)
     memcpy(to + sizeof(info) + sizeof(cap), areas, sizeof(areas));
 }
 
-/* Like what a kernel of the generation says of a device with one decoder */
+/* Replies of a kernel of that generation for a device with one decoder */
 static void make_seed(const Generation *g, Input *in)
 {
     struct vfio_device_info *info = (void *)in->device;
@@ -280,34 +358,32 @@ static void make_seed(const Generation *g, Input *in)
 
     memset(in, 0, sizeof(*in));
     in->num_regions = 11;
+    in->gate = g->gate;
     info->argsz = sizeof(*info);
     info->flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_CXL;
     info->num_regions = 11;
-    if (g->device_cap_v2) {
-        struct vfio_device_info_cap_cxl cap = {
-            .header = { .id = VFIO_DEVICE_INFO_CAP_CXL, .version = 1 },
-            .flags = VFIO_CXL_CAP_FIRMWARE_COMMITTED,
-            .hdm_regs_offset = BLOCK + 0x1000,
-            .dpa_region_index = g->memory,
-            .comp_regs_region_index = registers,
+    if (g->device_cap_v2 || g->device_cap_v3) {
+        struct vfio_info_cap_header header = {
+            .id = VFIO_DEVICE_INFO_CAP_CXL, .version = 1,
         };
+        uint8_t *cap = in->device + info->argsz;
 
-        memcpy(in->device + info->argsz, &cap, sizeof(cap));
+        /* Little-endian hosts only; the structs are in cxl-compat.c */
+        memcpy(cap, &header, sizeof(header));
+        if (g->device_cap_v2) {
+            stl_le_p(cap + 12, 1);              /* committed */
+            stq_le_p(cap + 16, BLOCK + 0x1000);
+            stl_le_p(cap + 24, g->memory);
+            stl_le_p(cap + 28, registers);
+        } else {
+            stl_le_p(cap + 8, 1);
+            stl_le_p(cap + 12, g->memory);
+            stl_le_p(cap + 16, registers);
+            stq_le_p(cap + 32, BLOCK);
+            stq_le_p(cap + 40, 0x10000);
+        }
         info->cap_offset = info->argsz;
-        info->argsz += sizeof(cap);
-    } else if (g->device_cap_v3) {
-        struct vfio_device_info_cap_cxl_v3 cap = {
-            .header = { .id = VFIO_DEVICE_INFO_CAP_CXL, .version = 1 },
-            .flags = VFIO_CXL_CAP_HOST_FIRMWARE_COMMITTED,
-            .hdm_region_idx = g->memory,
-            .comp_reg_region_idx = registers,
-            .comp_reg_offset = BLOCK,
-            .comp_reg_size = 0x10000,
-        };
-
-        memcpy(in->device + info->argsz, &cap, sizeof(cap));
-        info->cap_offset = info->argsz;
-        info->argsz += sizeof(cap);
+        info->argsz += g->device_cap_v2 ? 32 : 48;
     }
     if (info->cap_offset) {
         info->flags |= VFIO_DEVICE_FLAGS_CAPS;
@@ -342,7 +418,7 @@ static void make_seed(const Generation *g, Input *in)
     }
 }
 
-/* What is one step from being accepted, and must not be */
+/* Replies that are nearly acceptable, and must be refused */
 static void spoil(const Generation *g, Input *in, const char *how)
 {
     uint8_t *hdm = in->registers + (g->geometry ? 0 : HDM);

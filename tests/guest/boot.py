@@ -72,7 +72,7 @@ class Case:
 
 @dataclass
 class Result:
-    """What a guest said, and what the host saw."""
+    """A guest's output, and the host's observations."""
     case: Case
     log: Path
     seconds: float = 0.0
@@ -179,7 +179,7 @@ class Backing:
         return wrong
 
     def is_clear(self) -> bool:
-        """Has everything that guest and host wrote been cleared?"""
+        """Check that everything that guest and host wrote has been cleared."""
         for path in self.paths:
             with path.open('rb') as file:
                 for place in (TOKEN_AT, *self.PLACES):
@@ -189,7 +189,7 @@ class Backing:
         return True
 
     def holds_tokens(self) -> bool:
-        """Is what the host wrote still there?"""
+        """Check that the bytes written by the host are still there."""
         for path, token in zip(self.paths, self.tokens):
             with path.open('rb') as file:
                 file.seek(TOKEN_AT)
@@ -229,14 +229,14 @@ class Harness:
         self.children = Children()
 
     def check_tools(self, machines: List[str]) -> None:
-        """Say now what would fail later."""
+        """Report missing files early."""
         for name in machines:
             binary = self.qemu / MACHINES[name]['qemu']
             if not os.access(binary, os.X_OK):
-                raise GuestError(f"{binary} is not there: say 'make build' "
+                raise GuestError(f"{binary} is missing: run 'make build' "
                                  'first, or set QEMU_BUILD.')
         if not os.access(self.sim, os.X_OK):
-            raise GuestError(f"{self.sim} is not there: say 'make build' "
+            raise GuestError(f"{self.sim} is missing: run 'make build' "
                              'first, or set VFIO_SIM.')
 
     def image(self, machine: str) -> Image:
@@ -266,7 +266,7 @@ class Harness:
             raise GuestError(
                 f'a trial boot of {machine} with {accel} did not reach user '
                 f'space ({why or "QEMU ended"}). Leave ACCEL unset to use '
-                f'tcg. Its last words:\n{last}')
+                f'tcg. Its last output:\n{last}')
 
     def log(self, name: str) -> Path:
         """The log file of a guest."""
@@ -312,7 +312,7 @@ class Harness:
 
     def _run(self, command: List[str], log: Path, limit: float,
              env: Optional[Dict[str, str]] = None) -> Tuple[str, float, str]:
-        """Run, with output to a log; text, seconds, what went wrong."""
+        """Run, with output to a log; returns text, seconds, error."""
         start = time.monotonic()
         why = ''
         data = bytearray()

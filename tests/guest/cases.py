@@ -1,4 +1,4 @@
-# Which guests there are.
+# The guests that are booted.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -1,4 +1,4 @@
-# A guest that does what the host types, and QEMU's monitor beside it.
+# A guest that runs commands typed by the host, and QEMU's monitor.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -18,7 +18,7 @@ KEYRING = Path('/usr/share/keyrings/debian-archive-keyring.gpg')
 
 
 class GuestError(Exception):
-    """Something a person has to know about; the text says what to do."""
+    """An error to be fixed by the user; the text says how."""
 
 
 def say(text: str) -> None:
@@ -85,7 +85,7 @@ class AptRoot:
                                   stdin=subprocess.DEVNULL, check=False)
         except subprocess.TimeoutExpired as err:
             raise GuestError(f"'{' '.join(args[:2])}' gave no answer in "
-                             f'{timeout} s: is the network there?') from err
+                             f'{timeout} s; check the network') from err
         if done.returncode:
             raise GuestError(f"'{' '.join(args)}' failed:\n"
                              + done.stderr.strip())

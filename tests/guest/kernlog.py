@@ -1,4 +1,4 @@
-# The guest kernel's log: what may stand there.
+# The guest kernel's log, and the messages that it may contain.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -11,7 +11,7 @@ BAD = re.compile(
     r'\berrors?\b|\bfail|\bwarn|\bbug:|\boops|panic|\binvalid\b|\bunable\b|'
     r'\bcannot\b|\bconflict|timed out', re.IGNORECASE)
 
-# What the project is to answer for
+# Messages that concern this project
 OURS = re.compile(
     r'cxl|pci|acpi|\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|\bhmat\b|'
     r'\bsrat\b|\bcedt\b|smmu|iommu|\bdax|numa', re.IGNORECASE)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
-from boot import Backing, Case, Harness, new_seed, pairs, vfio_device
+from boot import (SINCE_V5, Backing, Case, Harness, new_seed, pairs,
+                  vfio_device)
 from console import PATIENCE, Session
 from debian import GuestError
 from image import add_files
@@ -17,11 +18,6 @@ from topology import ONE
 
 # Kernels that take the memory away while Memory Space is off.
 SPACE_GATE = ('v4', 'v5')
-# Do the kernel's resets leave the memory's contents? What a reset is, and
-# that a guest cannot tell kernels apart otherwise: docs/vfio-sim.rst
-CLEARS: Dict[str, bool] = {
-    'v2': False, 'v2-reset': False, 'v3': False, 'v4': False, 'v5': True,
-    'v6': True}
 
 # The device is used as a whole once; after that what would notice a change
 BRIEF = 'token,peek,patterns,dma,signature'
@@ -56,7 +52,8 @@ class LifeTest(SessionTest):
         super().__init__(name, machine,
                          [self.prefix + step for step in self.STEPS])
         self.counts = counts
-        self.clears = CLEARS[kernel]
+        # Does a reset by the kernel clear the memory? docs/vfio-sim.rst
+        self.clears = kernel in SINCE_V5
         self.case = Case(machine, 'any', 'legacy', 'none', smp=2,
                          kernel=kernel, topology=ONE)
         self.seed = ''

@@ -1,4 +1,4 @@
-# What 'cxl list' says, made comparable, and compared with what is expected.
+# The output of 'cxl list', made comparable, and compared with the expected.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

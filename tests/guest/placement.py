@@ -1,4 +1,4 @@
-# What firmware's tables say about where things are: SMMU and NUMA.
+# Placement according to firmware's tables: SMMU and NUMA.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -31,7 +31,7 @@ def value(lines: List[str], key: str) -> str:
     for line in lines:
         if line.startswith(key + '='):
             return line[len(key) + 1:]
-    raise GuestError(f'the guest says nothing of {key}')
+    raise GuestError(f'the guest reports no {key}')
 
 
 def expect(lines: List[str], key: str, want: str) -> None:

@@ -184,7 +184,7 @@ def select(tests: List[Any], args: argparse.Namespace) -> List[Any]:
     found = [test for test in tests
              if not args.only or any(o in test.name for o in args.only)]
     if not found:
-        raise GuestError('no guest of that name; there are: '
+        raise GuestError('no guest of that name; existing ones: '
                          + ', '.join(test.name for test in tests))
     return found
 
@@ -231,7 +231,7 @@ def main() -> int:
     qemu = Path(os.environ.get('QEMU_BUILD') or TOP / 'build/qemu/obj')
     accel = os.environ.get('ACCEL') or 'tcg'
     if accel not in ('tcg', 'kvm'):
-        raise GuestError(f'ACCEL={accel}: it is tcg or kvm')
+        raise GuestError(f'ACCEL={accel}: must be tcg or kvm')
 
     if args.what == 'prepare':
         for image in prepare(build, list(MACHINES), args.update).values():

@@ -19,7 +19,7 @@ NODES = {'q35': 8, 'virt': 6}
 
 class StockDriverTest(SessionTest):
     """
-    The conditions of such a driver, one by one, when nobody but firmware has
+    The conditions of such a driver, one by one, when only firmware has
     committed a decoder.
     """
 

@@ -2,7 +2,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-"""What is between the fixed windows and the devices."""
+"""The topology between the fixed windows and the devices."""
 
 from dataclasses import dataclass
 from typing import Dict, List, Tuple

@@ -151,7 +151,7 @@ class Machine:
             if state.startswith('shut off'):
                 return state
             time.sleep(0.3)
-        raise LibvirtError(f'{name} does not end')
+        raise LibvirtError(f'{name} does not shut off')
 
 
 class Check:
@@ -191,7 +191,7 @@ class Check:
         if self.update:
             path.write_text(found, encoding='utf-8')
         if not path.exists():
-            return f'nothing is expected of libvirt {number}'
+            return f'there is no expected result for libvirt {number}'
         expected = path.read_text(encoding='utf-8')
         if found != expected:
             left, right = expected.splitlines(), found.splitlines()

@@ -28,7 +28,7 @@ PACKAGES = ['libvirt0', 'libvirt-clients', 'libvirt-common', 'libvirt-daemon',
 
 
 class LibvirtError(Exception):
-    """Something that did not work, in libvirt's words."""
+    """A failure, with libvirt's message."""
 
 
 @dataclass

@@ -1,5 +1,5 @@
-# What level 1 boots: a kernel, busybox, Python, our QEMU, the programs in
-# level1/, and a driver of ours where one is asked for.
+# The contents of level 1: a kernel, busybox, Python, our QEMU, the programs in
+# level1/, and a driver of ours if one is requested.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -34,7 +34,7 @@ MODULE_DIRS = ('drivers/acpi', 'drivers/cxl', 'drivers/dax', 'drivers/iommu',
 
 @dataclass
 class Kernel:
-    """A kernel that is tried, and its modules by name."""
+    """A kernel to be tested, and its modules by name."""
     release: str
     image: Path
     modules: Dict[str, Path] = field(default_factory=dict)
@@ -57,13 +57,13 @@ def stock_kernel(image: Image, build: Path) -> Kernel:
 def own_kernel(place: Path) -> Kernel:
     """A built tree, or a directory with a vmlinuz and modules."""
     if not place.is_dir():
-        raise GuestError(f'KERNEL={place}: there is no such directory')
+        raise GuestError(f'KERNEL={place}: no such directory')
     tree = place / 'arch/x86/boot/bzImage'
     found = [tree] if tree.exists() else sorted(
         p for p in place.rglob('vmlinuz*') if p.is_file())
     if len(found) != 1:
         raise GuestError(
-            f'KERNEL={place}: it holds {len(found)} kernels. Give a built '
+            f'KERNEL={place}: found {len(found)} kernels. Specify a built '
             'tree of Linux, or a directory with one vmlinuz and its modules.')
     release = place / 'include/config/kernel.release'
     name = release.read_text().strip() if release.exists() else \

@@ -2,7 +2,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-"""Put what was seen on a real kernel beside what vfio-sim does."""
+"""Compare the observations on a real kernel with those on vfio-sim."""
 
 import json
 import re
@@ -98,7 +98,7 @@ class Report:
                 if value.startswith('FAIL ')]
 
     def failed(self) -> bool:
-        """Is there an error?"""
+        """Check for errors."""
         return bool(self.failures())
 
     def unlike(self, expected: str) -> List[str]:

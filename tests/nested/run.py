@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# A real kernel's VFIO on a device of vfio-sim's, without hardware.
+# A real kernel's VFIO on a device of vfio-sim, without hardware.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -115,7 +115,7 @@ def judge(one: Try, report: Report, regenerate: bool) -> List[str]:
     if regenerate:
         path.write_text(text)
     if not path.exists():
-        return [f'{path} is not there']
+        return [f'{path} does not exist']
     return report.unlike(path.read_text())
 
 

@@ -2,9 +2,9 @@
  * ACPI tables of machines with CXL devices behind vfio-pci
  *
  * What a guest's firmware would read is compared with the text in
- * tests/data/vfio-cxl. To make that text anew, run the program for both
+ * tests/data/vfio-cxl. To regenerate that text, run the program for both
  * targets with VFIO_CXL_ACPI_REBUILD=tests/data/vfio-cxl of the source tree,
- * and look at the difference.
+ * and review the difference.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,7 +15,7 @@
 #include "vfio-cxl-helpers.h"
 #include "vfio-cxl-tables.h"
 
-/* The tables do not know the kernel's generations: any will do */
+/* The tables do not depend on the kernel's generation: use any */
 static const VFIOCXLMode mode = { "v5", false };
 
 /* CXL r3.1 Section 9.18.1.3 */
@@ -120,7 +120,7 @@ static void assert_restrictions(const char *sim_options, const char *topology,
     cxl_machine_stop(m);
 }
 
-/* A bridge of a passed-through device, beside one of a type 3 device */
+/* A bridge of a passed-through device, next to one of a type 3 device */
 static void test_two_bridges(void)
 {
     CXLMachine *m = start("", CXL_BRIDGE TYPE3_BRIDGE TWO_WINDOWS);
@@ -142,7 +142,7 @@ static void test_two_bridges(void)
     cxl_machine_stop(m);
 }
 
-/* A bridge without a device that is used with CXL is as upstream's */
+/* A bridge without a device that is used with CXL looks as upstream */
 static void test_plain(void)
 {
     CXLMachine *m = cxl_machine_start(mode_sim(&mode, ""),
@@ -172,7 +172,7 @@ static bool keeps_config(const char *topology)
     return strstr(bridge, "_DSM");
 }
 
-/* What is plugged in needs addresses that firmware has not assigned */
+/* Devices plugged in later need addresses that firmware has not assigned */
 static void test_waiting_port(void)
 {
     if (!acpi_has_iasl()) {
@@ -185,7 +185,7 @@ static void test_waiting_port(void)
     g_assert_false(keeps_config(CXL_BRIDGE CXL_WINDOW SECOND_PORT));
 }
 
-/* The window that nobody asked for */
+/* The window that no option asked for */
 static void test_auto_window(void)
 {
     CXLMachine *m = start("--memory=768M", CXL_BRIDGE);
@@ -196,7 +196,7 @@ static void test_auto_window(void)
     cxl_machine_stop(m);
 }
 
-/* What else can be in the window decides what it is said to take */
+/* Restrictions depend on what else can be in the window */
 static void test_restrictions(void)
 {
     const unsigned device = DEVICE_COHERENT | VOLATILE;
@@ -219,7 +219,7 @@ static void test_restrictions(void)
     assert_restrictions("", type3, "", ANY);
 }
 
-/* A device that came later can go again: its place is not fixed */
+/* A hot-plugged device can be unplugged: its place is not fixed */
 static void test_hot_plug(void)
 {
     CXLMachine *m = start("--devices=2", CXL_BRIDGE CXL_WINDOW SECOND_PORT);
@@ -232,7 +232,7 @@ static void test_hot_plug(void)
     cxl_machine_stop(m);
 }
 
-/* Where the window and the device are near in NUMA */
+/* NUMA nodes of the window and the device */
 static void test_numa(void)
 {
     g_autofree char *topology = g_strdup_printf(CXL_BRIDGE
@@ -287,7 +287,7 @@ static void check_iort(const char *name, const char *options)
 #define VIRTIO_BLK \
     " -drive if=none,id=disk0,driver=null-co" \
     " -device virtio-blk-pci,id=blk0,bus=rp0,drive=disk0"
-/* An ITS stands behind the SMMUs only with GICv3 */
+/* There is an ITS behind the SMMUs only with GICv3 */
 #define WITH_ITS VIRTIO_BLK " -M gic-version=3"
 
 static void test_smmu(void)

@@ -1,6 +1,6 @@
 /*
  * CXL Type-2 devices behind vfio-pci: memory that becomes active late, and
- * what else differs where memory does not depend on Memory Space Enable
+ * other differences if memory does not depend on Memory Space Enable
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,7 +15,7 @@
 #define CONTROL2_RST        (1u << 2)
 #define STATUS2_DONE        (1u << 1)
 
-/* Long enough to be looked at, then cut short */
+/* Long enough to be observed, then cut short */
 #define AWAY                "active-delay=600000"
 #define WAIT_MS             (20 * 1000)
 
@@ -80,8 +80,8 @@ static void (*const ways[])(CXLMachine *) = {
 };
 
 /*
- * What takes the memory away for long ends at once, and the memory is neither
- * in the guest's map nor in an IOAS until it is active.
+ * Operations that take the memory away for long return at once, and the memory
+ * is neither in the guest's map nor in an IOAS until it is active.
  */
 static void away(gconstpointer data, const char *options)
 {
@@ -123,7 +123,7 @@ static void test_away_untold(gconstpointer data)
     away(data, "--set='" VFIO_CXL_HOST " dvsec-snapshot=1'");
 }
 
-/* It went while CXL.mem was disabled, so the guest did not lose it then */
+/* It became inactive while CXL.mem was disabled, so the guest lost nothing */
 static void test_away_disabled(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "", "");
@@ -137,7 +137,7 @@ static void test_away_disabled(gconstpointer data)
     cfg_writew(m, pm, 0);
     cfg_writew(m, control, DVSEC_MEM_ENABLE);
     assert_away(m, base);
-    /* And while Memory Space is off, which is when registers cannot be read */
+    /* And while Memory Space is off, when registers cannot be read */
     cfg_writew(m, 0x04, 0x4);
     set(m, "active-delay=100");
     cfg_writew(m, pm, 3);
@@ -149,7 +149,7 @@ static void test_away_disabled(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* A timeout that is over is reported, once */
+/* An expired timeout is reported once */
 static void test_timeout(gconstpointer data)
 {
     VFIOSim *sim = mode_sim(data, "");
@@ -163,7 +163,7 @@ static void test_timeout(gconstpointer data)
 
     set(m, AWAY);
     cxl_machine_flr(m);
-    /* Not of a device that sleeps; back in D0 it has the time anew */
+    /* Not for a device in low power; the timeout restarts in D0 */
     cfg_writew(m, pm, 3);
     g_usleep(3 * G_USEC_PER_SEC / 2);
     cfg_writew(m, pm, 0);
@@ -187,7 +187,7 @@ static void test_timeout(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Whoever lets the device go and takes it back must not find half of it */
+/* A device that is released and taken back must not be half ready */
 static void test_plug(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "", "");
@@ -226,7 +226,7 @@ static void test_no_bar_areas(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* By what they do; if that does not show, it is the one that has the gate */
+/* By their behaviour; if that is unknown, it is the one with the gate */
 static void test_told_apart(gconstpointer data)
 {
     static const char *const faults[] = {

@@ -1,10 +1,11 @@
 /*
- * CXL Type-2 devices behind vfio-pci: a guest that does anything
+ * CXL Type-2 devices behind vfio-pci: a guest that does arbitrary things
  *
- * Operations are chosen blindly: what they do is not checked, only that QEMU
- * lives and that a reset of the machine brings the devices back. In the
+ * Operations are chosen blindly: their effects are not checked, only that QEMU
+ * survives and that a reset of the machine brings the devices back. In the
  * environment VFIO_CXL_BLIND_OPS and VFIO_CXL_BLIND_SEED can be set, and with
- * VFIO_CXL_BLIND_VCPUS=1 two vCPUs access memory and decoder meanwhile (x86).
+ * VFIO_CXL_BLIND_VCPUS=1 two vCPUs access memory and decoder at the same time
+ * (x86).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -129,7 +130,7 @@ static uint64_t config_of(Blind *b, const CXLNode *node, unsigned at)
     return cxl_node_config(b->t, node, at);
 }
 
-/* Address of a register in a capability; 0 if there is nothing any more */
+/* Address of a register in a capability; 0 if it is gone */
 static uint64_t in_capability(Blind *b, CXLNode *node, uint8_t id, unsigned at)
 {
     unsigned pos = qtest_readb(b->t->qts,
@@ -295,7 +296,7 @@ static void any_operation(Blind *b)
 }
 
 /*
- * What has to hold
+ * Invariants
  */
 
 /* How many devices have their memory in the guest's map */
@@ -355,7 +356,7 @@ static bool plug(Blind *b, unsigned n)
 }
 
 /*
- * The operator gives back the devices, and a reset of the machine does the
+ * The operator plugs the devices again, and a reset of the machine does the
  * rest. A switch that the guest has powered off stays away.
  */
 static void restore(Blind *b)

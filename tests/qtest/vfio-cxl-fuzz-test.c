@@ -3,8 +3,8 @@
  *
  * Two host bridges, a switch below a switch, four passed-through devices and
  * an emulated one. Registers on all paths are written at random, with resets
- * between, and after each write the windows must show what an independent
- * model says and nothing else. Environment:
+ * between, and after each write the windows must show what an independent model
+ * predicts and nothing else. Environment:
  *
  *   VFIO_CXL_FUZZ_SEED=N    default 1; printed
  *   VFIO_CXL_FUZZ_STEPS=N   register writes per test, default 20000
@@ -22,7 +22,7 @@
 #define SENTINELS 4
 #define STEPS 20000
 #define FULL_CHECK 40           /* steps between checks of everything */
-#define FLAT_CHECK 400          /* steps between looks at the flat view */
+#define FLAT_CHECK 400          /* steps between checks of the flat view */
 
 enum {
     HB0, HB1, US0, US1, DEV1, DEV2, DEV3, DEV4, TYPE3, NODES
@@ -71,7 +71,7 @@ static const char options[] =
 
 static const char *const bridges[] = { "cxl.0=12", "cxl.1=64", NULL };
 
-/* What the run has seen; each must have come up */
+/* Events of the run; each must have occurred */
 enum {
     MAPPED = MODEL_REFUSALS, UNMAPPED, LOCKED, FLR_DEVICE, FLR_SWITCH,
     BUS_RESET, SYSTEM_RESET, GATED, WIDE_WRITE, NARROW_WRITE, EMULATED_SHOWN,
@@ -154,7 +154,7 @@ static const char *name_of(const ModelNode *node)
     return node ? node->id : "nothing";
 }
 
-/* What identifies a byte: the device, its block, and which end of it */
+/* A byte is identified by its device, its block, and which end of that */
 static uint64_t marker(Fuzz *f, const ModelNode *node, uint64_t dpa)
 {
     return 0xc0de000000000000ull | (node - f->node) << 16 |
@@ -225,7 +225,7 @@ static uint64_t beside(Fuzz *f, unsigned i)
     return i ? f->block[f->blocks - 1] + M256 : f->block[0] - 8;
 }
 
-/* What is no device's memory stays as it is */
+/* Other memory than the devices' is unchanged */
 static void check_sentinels(Fuzz *f)
 {
     for (unsigned i = 0; i < SENTINELS; i++) {
@@ -272,7 +272,7 @@ static void check_flat_range(Fuzz *f, uint64_t start, uint64_t end,
     }
 }
 
-/* The flat view has nothing in the windows that reads do not see */
+/* The windows in the flat view contain nothing that reads do not show */
 static void check_flat_view(Fuzz *f)
 {
     g_autofree char *text = qtest_hmp(f->t->qts, "info mtree -f");
@@ -431,7 +431,7 @@ static uint64_t any_block(Fuzz *f, ModelNode *endpoint)
     return f->block[0];
 }
 
-/* What an operating system does, mostly */
+/* Mostly act as an operating system does */
 static void commit_endpoint(Fuzz *f)
 {
     ModelNode *node = any_endpoint(f);
@@ -447,7 +447,7 @@ static void commit_endpoint(Fuzz *f)
     if (one_in(f, 16)) {
         n = draw(f, node->decoders);
     }
-    /* One that is committed can be moved only so */
+    /* A committed one can only be moved this way */
     if (model_is_committed(&node->decoder[n]) && !one_in(f, 4)) {
         write_register(f, node, n, MODEL_CTRL, 0);
     }
@@ -488,7 +488,7 @@ static void commit_endpoint(Fuzz *f)
             (one_in(f, 40) ? draw(f, 16) << 4 : 0) | draw(f, 16));
 }
 
-/* Open a way to an endpoint, or to the emulated one */
+/* Open a path to an endpoint, or to the emulated one */
 static void commit_path(Fuzz *f)
 {
     ModelNode *node = one_in(f, 8) ? &f->node[TYPE3] : any_endpoint(f);
@@ -546,7 +546,7 @@ static void write_any(Fuzz *f)
     write_register(f, node, draw(f, node->decoders), reg, value);
 }
 
-/* Two registers at once: QEMU's own ports do not know that */
+/* Two registers at once, which QEMU's own ports do not support */
 static void write_wide(Fuzz *f)
 {
     ModelNode *node = one_in(f, 2) ? any_endpoint(f) : any_port(f);
@@ -587,7 +587,7 @@ static void write_narrow(Fuzz *f)
     check_step(f);
 }
 
-/* HDM Decoder Enable, of devices and where it does not count; mostly on */
+/* HDM Decoder Enable, of devices and where it has no effect; mostly on */
 static void write_enable(Fuzz *f)
 {
     ModelNode *node = one_in(f, 4) ? any_port(f) : any_endpoint(f);
@@ -619,7 +619,7 @@ static void write_memory_space(Fuzz *f)
     ModelNode *node = any_endpoint(f);
     const CXLNode *hw = f->hw[node - f->node];
 
-    /* Only to look at the map with it off: the registers are needed */
+    /* Only to check the map with it off, since the registers are needed */
     for (int on = 0; on < 2; on++) {
         snprintf(f->last, sizeof(f->last), "Memory Space of %s %d", node->id,
                  on);
@@ -670,7 +670,7 @@ static void after_reset(Fuzz *f)
     for (unsigned i = 0; i < NODES; i++) {
         check_node(f, &f->node[i]);
     }
-    /* Without these two nothing else can be seen */
+    /* Without these two nothing else is visible */
     for (unsigned i = DEV1; i <= DEV4; i++) {
         if (!f->node[i].enable) {
             cxl_node_write(f->t, f->hw[i], HDM_GLOBAL_CONTROL, HDM_ENABLE);
@@ -719,7 +719,7 @@ static void bus_reset(Fuzz *f)
     after_reset(f);
 }
 
-/* The emulated device's decoder stays where it is put here */
+/* The emulated device's decoder keeps this place */
 static void program_type3(Fuzz *f)
 {
     ModelNode *node = &f->node[TYPE3];

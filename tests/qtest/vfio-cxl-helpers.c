@@ -567,6 +567,9 @@ const char *const vfio_cxl_kernels[] = {
     "v2-reset", "v2", "v3", "v4", "v5", "v6", NULL
 };
 const char *const vfio_cxl_kernels_v2[] = { "v2-reset", "v2", NULL };
+const char *const vfio_cxl_kernels_rereading[] = {
+    "v2-reset", "v2", "v4", "v5", "v6", NULL
+};
 
 void cxl_machine_flr(CXLMachine *m)
 {

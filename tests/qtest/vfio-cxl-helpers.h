@@ -2,8 +2,8 @@
  * A machine with a simulated CXL Type-2 device, for tests
  *
  * vfio-sim, a program of its own, stands in for the kernel: it is preloaded
- * into the QEMU under test. The helpers program the PCI path to the device, as firmware would,
- * and then reach its registers as a guest's driver does.
+ * into the QEMU under test. The helpers program the PCI path to the device, as
+ * firmware would, and then access its registers like a guest's driver.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -53,8 +53,8 @@ typedef struct VFIOSim {
 /**
  * vfio_cxl_test_init() - g_test_init() for tests that need vfio-sim
  *
- * vfio-sim is the program that VFIO_SIM names in the environment, or else the
- * one in PATH. Where there is none, the test program ends here, as skipped.
+ * vfio-sim is the program named by VFIO_SIM in the environment, or else the one
+ * in PATH. If there is none, the test program exits as skipped.
  */
 void vfio_cxl_test_init(int *argc, char ***argv);
 
@@ -65,7 +65,7 @@ void vfio_cxl_test_init(int *argc, char ***argv);
 VFIOSim *vfio_sim_start(const char *options);
 void vfio_sim_stop(VFIOSim *sim);
 
-/* Environment that makes a program see the devices: set, and taken back */
+/* Set and unset the environment that makes a program see the devices */
 void vfio_sim_enter(VFIOSim *sim);
 void vfio_sim_leave(void);
 
@@ -75,7 +75,7 @@ QObject *vfio_sim_command(VFIOSim *sim, const char *command);
 /* A count from `stats` of the first device */
 int64_t vfio_sim_stat(VFIOSim *sim, const char *name);
 
-/* What vfio-sim can say wrongly: a name, "*" if it is harmless, kernels */
+/* Malformations of vfio-sim: name, "*" if it is harmless, kernels */
 char *vfio_sim_malformations(void);
 
 /* The device's memory from the host's side */
@@ -126,9 +126,9 @@ void cxl_machine_enumerate(CXLMachine *m);
 
 /**
  * cxl_machine_try() - Start QEMU and let it quit at once
- * @status: its exit status; asserts that it was not ended by a signal
+ * @status: its exit status; asserts that no signal terminated it
  *
- * Returns: what it printed
+ * Returns: its output
  */
 char *cxl_machine_try(VFIOSim *sim, const char *options, bool iommufd,
                       const char *properties, int *status);
@@ -136,7 +136,7 @@ char *cxl_machine_try(VFIOSim *sim, const char *options, bool iommufd,
 /**
  * cxl_machine_refused() - Start QEMU and expect it to refuse
  *
- * Returns: what it printed. Asserts that it exited with status 1.
+ * Returns: its output. Asserts that it exited with status 1.
  */
 char *cxl_machine_refused(VFIOSim *sim, const char *options, bool iommufd,
                           const char *properties);
@@ -171,8 +171,8 @@ bool hdm_commit(CXLMachine *m, uint64_t base, uint64_t size);
 void hdm_enable(CXLMachine *m);
 
 /*
- * Is the device's memory at @gpa? Tried by writing on both sides. Asserts that
- * it is mapped for DMA there if it is, and only then.
+ * Check whether the device's memory is at @gpa, by writing on both sides.
+ * Asserts that it is mapped for DMA there if so, and only then.
  */
 bool shows_memory(CXLMachine *m, uint64_t gpa, uint64_t dpa);
 
@@ -187,9 +187,13 @@ typedef struct VFIOCXLMode {
     bool iommufd;
 } VFIOCXLMode;
 
-/* Ends with NULL: those of all kernels, those of v2 */
+/*
+ * Each ends with NULL: all kernels, those of v2, and those that look at the
+ * physical decoder again after a reset
+ */
 extern const char *const vfio_cxl_kernels[];
 extern const char *const vfio_cxl_kernels_v2[];
+extern const char *const vfio_cxl_kernels_rereading[];
 
 /**
  * vfio_cxl_add() - Add a test for each of some kernels, for both backends
@@ -210,7 +214,7 @@ void cxl_machine_flr(CXLMachine *m);
 void assert_info(CXLMachine *m, const char *text);
 
 /**
- * vfio_cxl_has() - Is there to be a test for kernel @n of a list?
+ * vfio_cxl_has() - Check whether to test kernel @n of a list
  * @kernels: ends with NULL
  * @n: counts from 0
  *
@@ -219,13 +223,14 @@ void assert_info(CXLMachine *m, const char *text);
 bool vfio_cxl_has(const char *const kernels[], unsigned n);
 
 /**
- * mode_since_v5() - Is VFIO_DEVICE_RESET a CXL reset, and are there dma-bufs?
+ * mode_since_v5() - Check for v5 or later, that is, for CXL resets by
+ * VFIO_DEVICE_RESET and for dma-bufs
  * @mode: the test's data
  */
 bool mode_since_v5(gconstpointer mode);
 
 /**
- * mode_has_space_gate() - Does memory go away with Memory Space Enable?
+ * mode_has_space_gate() - Check whether Memory Space gates memory
  * @mode: the test's data
  */
 bool mode_has_space_gate(gconstpointer mode);
@@ -235,7 +240,7 @@ VFIOSim *mode_sim(gconstpointer mode, const char *sim_options);
 CXLMachine *mode_start(gconstpointer mode, const char *sim_options,
                        const char *properties);
 
-/* Start with these options fails with this message */
+/* Check that start with these options fails with this message */
 void mode_refused(gconstpointer mode, const char *sim_options,
                   const char *options, const char *properties,
                   const char *message);

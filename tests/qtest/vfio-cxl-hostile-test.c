@@ -1,6 +1,6 @@
 /*
  * CXL Type-2 devices behind vfio-pci: hostile writes to the CXL devices around
- * them, and options that make no sense
+ * them, and nonsensical options
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -181,7 +181,7 @@ static void test_all_registers(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* "info mtree -f" keeps nothing from being unplugged */
+/* "info mtree -f" does not prevent unplug */
 static void test_mtree(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "", ",id=dev0");
@@ -193,7 +193,7 @@ static void test_mtree(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* BARs that move again and again, where the kernel cannot map them for DMA */
+/* BARs that move repeatedly, if the kernel cannot map them for DMA */
 static void test_bar_moves(gconstpointer data)
 {
     VFIOSim *sim = mode_sim(data, "");

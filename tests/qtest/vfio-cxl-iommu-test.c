@@ -1,5 +1,5 @@
 /*
- * CXL Type-2 devices behind vfio-pci: DMA, and what is mapped for it
+ * CXL Type-2 devices behind vfio-pci: DMA and its mappings
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,7 +8,7 @@
 #include "qemu/units.h"
 #include "vfio-cxl-maps.h"
 
-/* Does this kernel let this backend map device memory? */
+/* Check whether this kernel lets this backend map device memory */
 static bool maps_memory(gconstpointer data)
 {
     return !mode_is_iommufd(data) || mode_since_v5(data);
@@ -158,7 +158,7 @@ static void test_life(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* A reset that fails leaves nothing mapped, until one works */
+/* A failed reset leaves nothing mapped, until one succeeds */
 static void test_reset_fails(gconstpointer data)
 {
     bool fault = mode_since_v5(data);
@@ -190,8 +190,8 @@ static void test_reset_fails(gconstpointer data)
 }
 
 /*
- * With TCG, harmless memory takes the place of what may not be touched. It
- * must never be mapped for DMA. A vCPU that does not run is enough.
+ * With TCG, harmless memory takes the place of inaccessible memory. It must
+ * never be mapped for DMA. A vCPU that does not run is enough.
  */
 static void test_scratch(gconstpointer data)
 {
@@ -300,7 +300,7 @@ static unsigned count(const char *text, const char *what)
     return n;
 }
 
-/* Where the memory cannot be mapped for DMA the guest has it all the same */
+/* If the memory cannot be mapped for DMA, the guest still has it */
 static void test_no_dma(gconstpointer data)
 {
     bool can = maps_memory(data);
@@ -369,10 +369,7 @@ static void test_no_change_process(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", "v6",
-                                      NULL };
-
-/* A manager of VMs opens the files, and QEMU gets their descriptors alone */
+/* Management software opens the files, and QEMU gets only descriptors */
 static void test_descriptors(gconstpointer data)
 {
     CXLMachine *m = cxl_machine_start_empty(mode_sim(data, ""),
@@ -407,7 +404,8 @@ int main(int argc, char **argv)
     vfio_cxl_add("dma", vfio_cxl_kernels, test_dma);
     vfio_cxl_add("maps-decoder", vfio_cxl_kernels, test_decoder);
     vfio_cxl_add("maps-life", vfio_cxl_kernels, test_life);
-    vfio_cxl_add("maps-reset-fails", rereads, test_reset_fails);
+    vfio_cxl_add("maps-reset-fails", vfio_cxl_kernels_rereading,
+                 test_reset_fails);
     vfio_cxl_add("maps-scratch", vfio_cxl_kernels, test_scratch);
     vfio_cxl_add("no-dma", vfio_cxl_kernels, test_no_dma);
     for (int i = 0; vfio_cxl_has(vfio_cxl_kernels, i); i++) {

@@ -1,5 +1,5 @@
 /*
- * What is mapped for DMA, compared with what has to be
+ * Mappings for DMA, compared with the expected ones
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -184,7 +184,7 @@ void dma_maps_free(DMAMaps *maps)
     g_free(maps);
 }
 
-/* Where the component registers are, QEMU's lie over the mapping */
+/* QEMU's component registers overlay the mapping */
 static void add_bar(CXLMachine *m, GPtrArray *lines, uint64_t offset,
                     uint64_t size, const char *how)
 {
@@ -293,7 +293,7 @@ void dma_maps_check(DMAMaps *maps, const CXLMapped *memory)
     }
 }
 
-/* Can the kernel map device memory into an IOAS? */
+/* Check whether the kernel can map device memory into an IOAS */
 static bool exports_memory(CXLMachine *m)
 {
     QObject *devices = vfio_sim_command(m->sim, "devices");

@@ -1,5 +1,5 @@
 /*
- * What is mapped for DMA, compared with what has to be
+ * Mappings for DMA, compared with the expected ones
  *
  * vfio-sim's control channel lists the mappings of each container and IOAS.
  * A test says which memory it expects the guest to have, and where; all the
@@ -23,7 +23,7 @@ typedef struct CXLMapped {
 #define DMA_MAPS_SPACES 4
 
 /**
- * struct DMAMaps - what has to be mapped
+ * struct DMAMaps - the expected mappings
  * @m: the machine
  * @spaces: how many containers and IOASes there are
  * @dma_buf: IOASes can have device memory, as dma-bufs
@@ -43,7 +43,7 @@ typedef struct DMAMaps {
 } DMAMaps;
 
 /**
- * dma_maps_new() - Remember what is mapped, for later comparisons
+ * dma_maps_new() - Record the mappings for later comparisons
  * @m: a machine with the first device's BARs enabled
  * @mode: the VFIOCXLMode that it was started with
  * @spaces: see DMAMaps, at most DMA_MAPS_SPACES
@@ -52,8 +52,8 @@ DMAMaps *dma_maps_new(CXLMachine *m, gconstpointer mode, unsigned spaces);
 void dma_maps_free(DMAMaps *maps);
 
 /**
- * dma_maps_check() - Are the mappings what they should be?
- * @maps: what to compare with
+ * dma_maps_check() - Check that the mappings are as expected
+ * @maps: the expected mappings
  * @memory: device memory in the guest's map; NULL for none
  *
  * Compares everything that is in every container and IOAS.
@@ -61,14 +61,14 @@ void dma_maps_free(DMAMaps *maps);
 void dma_maps_check(DMAMaps *maps, const CXLMapped *memory);
 
 /**
- * dma_maps_agree() - Is what the CPU sees at an address mapped for DMA?
+ * dma_maps_agree() - Check that DMA and the CPU agree on an address
  * @m: the machine
  * @gpa: the address
  * @dpa: a place in the first device's memory
- * @shown: the CPU sees the one at the other, or does not
+ * @shown: whether the CPU sees the one at the other
  *
- * In each container, and in each IOAS with a kernel that can. Where the CPU
- * does not see the memory no device does.
+ * Checks each container, and each IOAS with a kernel that supports it. If the
+ * CPU does not see the memory, no device must.
  */
 void dma_maps_agree(CXLMachine *m, uint64_t gpa, uint64_t dpa, bool shown);
 
@@ -80,7 +80,7 @@ void dma_maps_agree(CXLMachine *m, uint64_t gpa, uint64_t dpa, bool shown);
  */
 GPtrArray *dma_maps_others(CXLMachine *m, const char *host, unsigned space);
 
-/* An address in RAM that nobody uses; the 64 KiB from there are free */
+/* An unused address in RAM; the 64 KiB from there are free */
 uint64_t guest_ram(void);
 
 /**
@@ -91,13 +91,13 @@ uint64_t guest_ram(void);
  * @dst: to
  * @flags: VFIO_SIM_DMA_SRC_LOCAL, VFIO_SIM_DMA_DST_LOCAL
  *
- * Returns: the status that the device shows then
+ * Returns: the resulting status of the device
  */
 uint32_t dma_copy(CXLMachine *m, uint64_t regs, uint64_t src, uint64_t dst,
                   uint32_t flags);
 
 /**
- * dma_reaches() - Does a device reach what the guest has at an address?
+ * dma_reaches() - Check that a device reaches a guest address
  * @m: the machine
  * @regs: where the device's registers are
  * @gpa: the address

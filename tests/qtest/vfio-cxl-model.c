@@ -1,5 +1,5 @@
 /*
- * What a machine's fixed windows may show, from the specification
+ * Model of a machine's fixed windows, from the specification
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -63,7 +63,7 @@ static ModelNode *host_bridge(ModelNode *node)
     return node;
 }
 
-/* Does @node send an address to its port @number? */
+/* Check whether @node sends an address to its port @number */
 static bool sends(const ModelNode *node, uint64_t address, unsigned number)
 {
     for (unsigned i = 0; i < node->decoders; i++) {
@@ -79,7 +79,7 @@ static bool sends(const ModelNode *node, uint64_t address, unsigned number)
 
 /*
  * For its emulated memory QEMU stops at the first decoder with the address,
- * committed or not, and knows interleaving.
+ * committed or not, and supports interleaving.
  */
 static bool sends_emulated(const ModelNode *node, uint64_t address,
                            unsigned number)
@@ -244,7 +244,7 @@ ModelRefusal model_write(Model *model, ModelNode *node, unsigned n,
         return write_endpoint_ctrl(model, node, n, value);
     }
     if (reg == MODEL_CTRL) {
-        /* QEMU's own ports commit whatever they are told */
+        /* QEMU's own ports accept any commit */
         d->reg[reg] = value & (IG | IW | TYPE | LOCK | COMMIT);
         d->reg[reg] |= value & COMMIT ? COMMITTED : 0;
         return MODEL_REFUSALS;

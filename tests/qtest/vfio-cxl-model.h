@@ -1,10 +1,10 @@
 /*
- * What a machine's fixed windows may show, from the specification
+ * Model of a machine's fixed windows, from the specification
  *
- * A model of HDM decoders (CXL r3.1 Section 8.2.4.20) and of the way from a
- * window to a device, for tests. It shares nothing with QEMU: it is told of
- * each register write and reset, and says which byte of which device an
- * address shows.
+ * A model of HDM decoders (CXL r3.1 Section 8.2.4.20) and of the path from a
+ * window to a device, for tests. It shares no code with QEMU: it is told of
+ * each register write and reset, and computes which byte of which device is
+ * visible at an address.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -39,7 +39,7 @@ typedef struct ModelNode {
     bool enable;                /* HDM Decoder Enable */
     bool mem_enable;            /* in the CXL Device DVSEC */
     bool memory_space;          /* in the PCI command register */
-    bool memory_space_gate;     /* the kernel goes by it */
+    bool memory_space_gate;     /* the kernel honours it */
 } ModelNode;
 
 typedef struct ModelWindow {
@@ -63,14 +63,14 @@ typedef enum ModelRefusal {
     MODEL_TAKEN, MODEL_REFUSALS,
 } ModelRefusal;
 
-/* One dword of decoder @n is written; says what came of a COMMIT */
+/* Write one dword of decoder @n; returns the result of a COMMIT */
 ModelRefusal model_write(Model *model, ModelNode *node, unsigned n,
                          unsigned reg, uint32_t value);
 
-/* A conventional reset of @node and all that is below it */
+/* A conventional reset of @node and everything below it */
 void model_reset(Model *model, ModelNode *node);
 
-/* The endpoint at an address, and which of its bytes; NULL: there is none */
+/* The endpoint at an address, and which of its bytes; NULL if none */
 ModelNode *model_lookup(Model *model, uint64_t address, uint64_t *dpa);
 
 uint64_t model_base(const ModelDecoder *decoder);

@@ -36,8 +36,8 @@ static uint64_t config(CXLMachine *m, unsigned bus, unsigned device)
 }
 
 /*
- * Open a port to one device, and give that its BARs. Returns where BAR 0 is;
- * BAR 2 is 1 MiB above.
+ * Open a port to one device, and program its BARs. Returns the address of BAR
+ * 0; BAR 2 is 1 MiB above.
  */
 static uint64_t enable(CXLMachine *m, unsigned primary, unsigned port,
                        unsigned bus)
@@ -95,7 +95,7 @@ static void add_third(CXLMachine *m, bool iommufd)
     slot_control(m, config(m, 0, 0x10), SLOT_POWER_ON);
 }
 
-/* The guest lets go of the device below the first port */
+/* The guest releases the device below the first port */
 static void unplug_first(CXLMachine *m)
 {
     uint64_t port = config(m, BRIDGE_BUS, 0);
@@ -118,8 +118,8 @@ static void set_mem_enable(CXLMachine *m, unsigned bus, bool on)
 
 /*
  * The memory of each CXL device is in the container or IOAS of each device:
- * of other CXL devices, of devices that are not CXL and come later, with one
- * backend and with the other.
+ * of other CXL devices, of devices that are not CXL and are plugged later, with
+ * either backend.
  */
 static void test_peers(gconstpointer data)
 {
@@ -138,7 +138,7 @@ static void test_peers(gconstpointer data)
                    (uint64_t)qtest_readl(m->qts, hdm2 + HDM_BASE_HI(0)) << 32;
     const CXLMapped both[] = { { at1, M256, 0 }, { at2, M256, 0, HOST2 }, { } };
     DMAMaps *maps = dma_maps_new(m, data, 2);
-    /* Can it reach memory? */
+    /* Whether each can reach memory */
     bool one = !iommufd || exports, two = iommufd || exports;
 
     g_assert_cmphex(at1, !=, at2);
@@ -157,7 +157,7 @@ static void test_peers(gconstpointer data)
     g_assert_true(dma_reaches(m, regs3, at1) == one);
     g_assert_true(dma_reaches(m, regs3, at2) == one);
 
-    /* What happens to the memory of one device is the others' affair, too */
+    /* Changes to the memory of one device concern the others, too */
     set_mem_enable(m, RP1_BUS, false);
     dma_maps_check(maps, (CXLMapped[]) { both[0], { } });
     g_assert_true(dma_reaches(m, regs1, at1) == one);
@@ -180,7 +180,7 @@ static void test_peers(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* A machine with the third device, and with @first; what that has mapped */
+/* Returns the mappings of a machine with the third device and @first */
 static char *mapped_with(gconstpointer data, const char *first, bool memory)
 {
     const char *backend = mode_is_iommufd(data) ? ",iommufd=iommufd0" : "";
@@ -202,7 +202,7 @@ static char *mapped_with(gconstpointer data, const char *first, bool memory)
     text = qobject_to_json(maps);
     all = g_string_free(text, false);
     g_assert_true(!!strstr(all, "\"memory\"") == memory);
-    /* Its BARs are mapped where the kernel has a way to do so */
+    /* Its BARs are mapped if the kernel supports that */
     g_assert_true(!!strstr(all, VFIO_CXL_HOST) ==
                   (*first && (!*backend || !mode_is_kernel(data, "v2"))));
     qobject_unref(maps);

@@ -1,6 +1,6 @@
 /*
- * CXL Type-2 devices behind vfio-pci: what of the device a guest must not
- * see, plain PCI, and what is refused
+ * CXL Type-2 devices behind vfio-pci: what a guest must not see of the device,
+ * plain PCI, and refusals
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -66,7 +66,7 @@ static void check_overlay(CXLMachine *m, bool plain)
         if (!plain && (hdm || ras)) {
             ones[off / 4] = cpu_to_le32(before[off / 4]);
         } else if (off >= 0x1000 && off < 0x1000 + VFIO_SIM_CM_HDM + 0x100) {
-            /* Where registers are, one by one, too */
+            /* Also write existing registers one by one */
             qtest_writel(m->qts, m->block + off, 0xffffffff);
             g_assert_cmphex(qtest_readl(m->qts, m->block + off), ==,
                             before[off / 4]);
@@ -90,11 +90,11 @@ static void check_overlay(CXLMachine *m, bool plain)
         g_assert_true(found);
     }
 
-    /* Nothing of that got to the hardware */
+    /* None of this reached the hardware */
     g_assert_cmpuint(host_writes(m, ""), ==, 0);
 }
 
-/* The kernel's device has seen errors; the guest's has not, nor can it see */
+/* The kernel's device has seen errors, which the guest cannot see */
 static void test_ras(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "", "");
@@ -135,7 +135,7 @@ static void test_overlay(gconstpointer data)
         CXLMachine *m = mode_start(data, options[i], "");
 
         check_overlay(m, false);
-        /* Direct: what the guest writes is there at once */
+        /* Direct: the guest's writes take effect at once */
         qtest_writeq(m->qts, m->bar0 + (i == 1 ? 0x20000 : 0x8), 42);
         g_assert_cmphex(qtest_readq(m->qts,
                                     m->bar0 + (i == 1 ? 0x20000 : 0x8)),
@@ -146,7 +146,7 @@ static void test_overlay(gconstpointer data)
 }
 
 /*
- * No address of the host in what the guest can read
+ * The guest cannot read any host address
  */
 static void assert_no_hpa(CXLMachine *m, uint64_t hpa)
 {
@@ -199,7 +199,7 @@ static void assert_plain(CXLMachine *m, gconstpointer data)
         vendor |= (header & 0xffff) == 0x0b;
         pos = header >> 20;
     }
-    /* The chain still leads to what is not CXL, before and after */
+    /* The chain still leads to the other capabilities, before and after */
     g_assert_true(aer && vendor);
     g_assert_cmphex(cfg_read(m, 0), ==,
                     VFIO_SIM_VENDOR_ID | VFIO_SIM_DEVICE_ID << 16);
@@ -248,9 +248,9 @@ static void test_refused_on(gconstpointer data)
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl-commit=bogus",
                  "x-cxl-commit");
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-no-mmap=on",
-                 "no way to use its memory");
+                 "no way to use device memory");
     mode_refused(data, "--fault='" VFIO_CXL_HOST " mmap-memory errno=12'",
-                 CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map its memory");
+                 CXL_BRIDGE CXL_WINDOW, ",bus=rp0", "cannot map device memory");
     /* Two ports of one number: only the first could be reached */
     mode_refused(data, "", CXL_BRIDGE
                  " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0"
@@ -258,7 +258,7 @@ static void test_refused_on(gconstpointer data)
 }
 
 /*
- * What else a kernel may say
+ * Other replies of kernels
  */
 static void test_no_mmap(gconstpointer data)
 {
@@ -267,7 +267,7 @@ static void test_no_mmap(gconstpointer data)
     g_autofree char *output = NULL;
 
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
-                 "does not let the device's memory be mapped");
+                 "does not allow device memory to be mapped");
     m = mode_start(data, "", "");
     assert_plain(m, data);
     cxl_machine_stop(m);
@@ -277,11 +277,11 @@ static void test_no_mmap(gconstpointer data)
                              mode_is_iommufd(data), ",bus=rp0",
                              &(int){ 0 });
     g_assert_nonnull(strstr(output, "used as plain PCI: the kernel does not "
-                            "let the device's memory be mapped"));
+                            "allow device memory to be mapped"));
     vfio_sim_stop(sim);
 }
 
-/* A device that the kernel does not flag is vfio-pci's as before */
+/* A device that the kernel does not flag works as without CXL */
 static void test_no_flag(gconstpointer data)
 {
     g_autofree char *output = NULL;
@@ -298,7 +298,7 @@ static void test_no_flag(gconstpointer data)
     vfio_sim_stop(sim);
 }
 
-/* A kernel that guards the DVSEC of such a device: its word is what counts */
+/* A kernel that guards the DVSEC of such a device: it decides */
 static void test_guard_map(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--guard-map", "");
@@ -337,14 +337,14 @@ static void test_unknown_form(gconstpointer data)
         CXLMachine *m;
 
         mode_refused(data, options, CXL_BRIDGE CXL_WINDOW, ",bus=rp0,x-cxl=on",
-                     "x-cxl=on: the kernel describes the CXL device in a "
-                     "form that is not known");
+                     "x-cxl=on: the kernel describes the CXL device in an "
+                     "unknown form");
         output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
                                  mode_is_iommufd(data), ",bus=rp0",
                                  &(int){ 0 });
         g_assert_nonnull(strstr(output, "used as plain PCI: the kernel "
-                                "describes the CXL device in a form that is "
-                                "not known (capability 6"));
+                                "describes the CXL device in an unknown form "
+                                "(capability 6"));
         vfio_sim_stop(sim);
 
         m = mode_start(data, options, "");
@@ -367,7 +367,7 @@ static void try_malformation(gconstpointer data, const char *name,
     plain = strstr(output, "used as plain PCI: ");
     flagged = strcmp(name, "device-no-flag");
     if (g_str_has_prefix(name, "short-")) {
-        g_assert_cmpint(status, <=, 1);     /* may show at run time only */
+        g_assert_cmpint(status, <=, 1);     /* may only show at run time */
     } else if (harmless ? status != 0 || plain
                  : status > 1 || (status == 0 && flagged && !plain)) {
         g_error("%s: status %d: %s", name, status, output);
@@ -399,7 +399,7 @@ static void test_malformed(gconstpointer data)
             harmless |= words[w][0] == '*';
             concerned |= !strcmp(words[w], generation);
         }
-        /* The reader does not know of backends: each gets every other one */
+        /* The reader is independent of backends: each gets every other one */
         if (concerned && tried++ % 2 == mode_is_iommufd(data)) {
             try_malformation(data, words[0], harmless);
         }

@@ -31,7 +31,7 @@ static CXLMachine *start(gconstpointer mode, const char *sim_options,
     return m;
 }
 
-/* Put all of its memory at the start of the window, if nobody has */
+/* Put all of its memory at the start of the window, if it is not yet there */
 static uint64_t commit(CXLMachine *m)
 {
     if (!(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED)) {
@@ -41,7 +41,7 @@ static uint64_t commit(CXLMachine *m)
     return hdm_base(m, 0);
 }
 
-/* Nobody answers in the window */
+/* Nothing responds in the window */
 static void assert_empty(CXLMachine *m, uint64_t gpa)
 {
     qtest_writeq(m->qts, gpa, UINT64_MAX);
@@ -61,7 +61,7 @@ static const char *state(CXLMachine *m)
 }
 
 /*
- * What the process holds
+ * Resources of the process
  */
 typedef struct Held {
     unsigned files;     /* open file descriptors */
@@ -96,14 +96,14 @@ static Held held_now(CXLMachine *m)
     }
     g_assert_true(g_file_get_contents(statm, &numbers, NULL, NULL));
     words = g_strsplit(numbers, " ", -1);
-    /* Pages of files and of shared memory are no growth of QEMU's */
+    /* Pages of files and of shared memory do not count as growth of QEMU */
     held.resident = (g_ascii_strtoull(words[1], NULL, 10) -
                      g_ascii_strtoull(words[2], NULL, 10)) *
                     qemu_real_host_page_size();
     return held;
 }
 
-/* Flat views let go of what they show after RCU: wait, but not forever */
+/* Flat views drop references after RCU: wait, but not forever */
 static void assert_held(CXLMachine *m, const Held *before)
 {
     Held now;
@@ -135,7 +135,7 @@ static void test_consent(gconstpointer data)
     g_assert_true(shows_memory(m, base + M256 - 8, M256 - 8));
     g_assert_cmpstr(state(m), ==, "mapped");
 
-    /* Until the guest agrees nothing happens; to ask twice is an error */
+    /* Nothing happens until the guest agrees; asking twice is an error */
     device_del(m, NULL);
     device_del(m, "already in the process of unplug");
     g_assert_true(shows_memory(m, base, 0));
@@ -155,7 +155,7 @@ static void test_consent(gconstpointer data)
     g_assert_cmphex(commit(m), ==, base);
     g_assert_true(shows_memory(m, base, 0));
 
-    /* A reboot commits what firmware has to, and it can still be unplugged */
+    /* A reboot commits it by firmware, and it can still be unplugged */
     qtest_system_reset(m->qts);
     cxl_machine_enumerate(m);
     g_assert_cmphex(hdm_base(m, 0), ==, base);
@@ -166,7 +166,7 @@ static void test_consent(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* The guest takes the power away without having been asked */
+/* The guest removes the power without having been asked */
 static void test_surprise(gconstpointer data)
 {
     CXLMachine *m = start(data, "", CXL_BRIDGE SMALL_WINDOW);
@@ -245,7 +245,7 @@ static void test_cycles(gconstpointer data)
 
     g_assert_cmpuint(cycles, >, 10);
     for (unsigned i = 0; i < cycles; i++) {
-        /* Caches and arenas have grown to their size by now */
+        /* Caches and arenas have reached their final size by now */
         if (i == 10) {
             before = held_now(m);
         }
@@ -324,7 +324,7 @@ static const struct {
 } refused[] = {
     { "dev1", HOST2, ", 'bus': 'rp1'", "has room for" },
     { "dev1", HOST2, ", 'bus': 'rp1', 'x-cxl-commit': 'guest', 'x-cxl': 'on'"
-      ", 'x-no-mmap': true", "no way to use its memory" },
+      ", 'x-no-mmap': true", "no way to use device memory" },
     { "dev1", HOST2, ", 'bus': 'rp3'", "has room for" },
     { "dev1", HOST2, ", 'bus': 'rp3', 'x-cxl-commit': 'guest'",
       "has room for" },
@@ -341,7 +341,7 @@ static const struct {
     { "dev1", HOST2, ", 'bus': 'rp1', 'bogus': 1", "bogus" },
     { "dev1", HOST2, ", 'bus': 'rp1'", "/dev/vfio/",
       "fault " HOST2 " open errno=16 count=1" },
-    { "dev1", HOST2, ", 'bus': 'rp1'", "cannot map its memory",
+    { "dev1", HOST2, ", 'bus': 'rp1'", "cannot map device memory",
       "fault " HOST2 " mmap-memory errno=12 count=1" },
     { "dev1", HOST2, ", 'bus': 'rp1', 'x-cxl': 'on'", "not a multiple",
       "set " HOST2 " mangle=memory-size-0" },
@@ -378,7 +378,7 @@ static void test_refused(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Whatever QEMU makes of the device, the guest sees no address of the host */
+/* However QEMU uses the device, the guest sees no address of the host */
 static void assert_hidden(CXLMachine *m)
 {
     uint32_t high = host_hpa(m) >> 32;
@@ -395,8 +395,8 @@ static void assert_hidden(CXLMachine *m)
 }
 
 /*
- * Let the Nth thing that QEMU asks of the kernel fail, for each N. Another
- * device, on the other backend, keeps vfio-sim's control channel open.
+ * Let QEMU's Nth request to the kernel fail, for each N. Another device, on the
+ * other backend, keeps vfio-sim's control channel open.
  */
 static void test_faults(gconstpointer data)
 {
@@ -438,7 +438,7 @@ static void test_faults(gconstpointer data)
         assert_held(m, &before);
     }
     g_assert_false(hit);
-    g_test_message("%u calls: %u refusals, %u could be done without",
+    g_test_message("%u calls: %u refusals, %u were not essential",
                    refusals + survived, refusals, survived);
     g_assert_cmpuint(refusals, >, 20);
 
@@ -452,8 +452,8 @@ static void test_faults(gconstpointer data)
 /*
  * Migration
  */
-#define UNSAVED VFIO_CXL_HOST ": the state of a CXL device that is passed " \
-                "through cannot be saved; unplug it first"
+#define UNSAVED VFIO_CXL_HOST ": the state of a passed-through CXL device " \
+                "cannot be saved; unplug it first"
 
 static bool is_blocked(CXLMachine *m)
 {
@@ -532,7 +532,7 @@ static void test_migration(gconstpointer data)
 
 static void test_migration_options(gconstpointer data)
 {
-    const char *target = "cannot be present in the target of a migration";
+    const char *target = "cannot be present on the migration destination";
     CXLMachine *m;
 
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -only-migratable",
@@ -541,7 +541,7 @@ static void test_migration_options(gconstpointer data)
                  ",bus=rp0", target);
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW,
                  ",bus=rp0,enable-migration=on",
-                 "enable-migration=on: its state cannot be saved");
+                 "enable-migration=on: device state cannot be saved");
 
     m = start(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer");
     assert_refused(device_add(m, mode_is_iommufd(data), "dev0", VFIO_CXL_HOST,
@@ -549,7 +549,7 @@ static void test_migration_options(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Power to the slot goes and returns: the device arrives once more */
+/* The slot loses power and gets it back: the device arrives again */
 static void test_power(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=256M", ",id=dev0");
@@ -565,8 +565,8 @@ static void test_power(gconstpointer data)
 }
 
 /*
- * Failover. The guest's driver of the standby device plays no other part than
- * to accept the feature.
+ * Failover. The guest's driver of the standby device only has to accept the
+ * feature.
  */
 #define STANDBY_SLOT    5
 #define STANDBY_BAR     0xd0000000
@@ -643,7 +643,7 @@ static void test_failover(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* QEMU ends before the device has let go of all that it used */
+/* QEMU exits before the device has released all that it used */
 static void test_exit(gconstpointer data)
 {
     for (int i = 0; i < 10; i++) {

@@ -53,8 +53,8 @@ static void set_dvsec(CXLMachine *m, unsigned reg, uint16_t value)
 }
 
 /*
- * What a reset of the device does to the contents of its memory: since v5
- * they are CXL resets that clear it. QEMU never does anything to it.
+ * Effect of a reset of the device on the contents of its memory: since v5,
+ * resets are CXL resets that clear it. QEMU never changes it.
  */
 static void mark(CXLMachine *m)
 {
@@ -83,7 +83,7 @@ static void sbr(CXLMachine *m)
     cxl_machine_enumerate(m);
 }
 
-/* Decoder 0 shows nothing and takes no commit; all else goes on */
+/* Decoder 0 maps nothing and refuses commits; everything else works */
 static void assert_lost(CXLMachine *m, uint64_t base)
 {
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & HDM_COMMITTED, ==, 0);
@@ -122,7 +122,7 @@ static void test_reboot(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* What takes the memory away */
+/* Operations that take the memory away */
 static void test_gates(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=256M", "");
@@ -162,7 +162,7 @@ static void test_gates(gconstpointer data)
             }
         }
     }
-    /* Gates that overlap, and a machine that stands still meanwhile */
+    /* Gates that overlap, and a machine that is stopped in between */
     cfg_writew(m, pm, 3);
     cfg_writew(m, 0x04, 0x4);
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'stop' }");
@@ -171,7 +171,7 @@ static void test_gates(gconstpointer data)
     cfg_writew(m, 0x04, 0x6);
     qtest_qmp_assert_success(m->qts, "{ 'execute': 'cont' }");
     g_assert_true(shows_memory(m, base, 0));
-    /* An enable that the kernel does not take opens nothing */
+    /* An enable that the kernel rejects opens nothing */
     cfg_writew(m, 0x04, 0x4);
     sim(m, "fault", "pwrite-config errno=5 count=1");
     cfg_writew(m, 0x04, 0x6);
@@ -207,7 +207,7 @@ static void test_flr(gconstpointer data)
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL), ==, control);
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, CONTROL2_NO_CACHE);
     assert_contents(m, data);
-    /* In a way that tells whether it has worked */
+    /* In a way that reports success or failure */
     g_assert_cmpint(vfio_sim_stat(m->sim, "flr"), ==, 0);
     g_assert_cmpint(vfio_sim_stat(m->sim, "resets"), ==, resets + 1);
 
@@ -228,7 +228,7 @@ static void test_flr(gconstpointer data)
                     VFIO_SIM_ID);
     cxl_machine_stop(m);
 
-    /* An FLR is not firmware: what is not committed stays so */
+    /* An FLR does not run firmware: an uncommitted decoder stays uncommitted */
     m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
     cxl_machine_flr(m);
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)), ==, 0);
@@ -276,7 +276,7 @@ static void test_sbr(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* What reached the kernel's CXL Device DVSEC, a digit for each write */
+/* Writes that reached the kernel's CXL Device DVSEC, a digit for each */
 static uint64_t kernel_dvsec_writes(CXLMachine *m)
 {
     QList *log = qobject_to(QList, vfio_sim_command(m->sim, "writes "
@@ -301,8 +301,8 @@ static uint64_t kernel_dvsec_writes(CXLMachine *m)
 }
 
 /*
- * CXL reset: by the kernels that carry out what the guest writes, and by QEMU
- * where VFIO_DEVICE_RESET is one. The others do not offer it.
+ * CXL reset: by the kernels that carry out the guest's write, and by QEMU if
+ * VFIO_DEVICE_RESET is one. The others do not offer it.
  */
 static bool resets_cxl(gconstpointer data)
 {
@@ -350,7 +350,9 @@ static void test_cxl_reset(gconstpointer data)
             set_dvsec(m, DVSEC_CONTROL2, value);
         }
         g_assert_cmpint(vfio_sim_stat(m->sim, "cxl-resets"), ==, done + i);
-        /* v2 passes on the guest's choice of caching, which ends with it */
+        /*
+         * v2 forwards the guest's choice of caching, which is undone at its end
+         */
         g_assert_cmphex(kernel_dvsec_writes(m), ==,
                         clears ? 0 : mode_is_kernel(data, "v4") ? 0x4 : 0x352);
         g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
@@ -360,7 +362,7 @@ static void test_cxl_reset(gconstpointer data)
         g_assert_cmphex(hdm_base(m, 0), ==, base);
         assert_contents(m, data);
     }
-    /* Its result is not there for ever */
+    /* Its result is cleared eventually */
     sbr(m);
     g_assert_cmphex(status2(m), ==, 0);
     g_assert_cmphex(dvsec(m, DVSEC_CAP) & CAP_RST, ==, CAP_RST);
@@ -433,7 +435,7 @@ static void test_caching(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* A decoder stays committed whether locked or not; to restore it is allowed */
+/* A decoder stays committed, locked or not; restoring it is allowed */
 static void test_cxl_reset_unlocked(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
@@ -487,7 +489,7 @@ static void test_cache(gconstpointer data)
     g_assert_cmphex(kernel_dvsec_writes(m), ==, passes ? 0x32 : 0);
     g_assert_cmphex(status2(m), ==, 0);
     g_assert_cmphex(dvsec(m, DVSEC_CONTROL2), ==, 0);
-    /* And what the guest has chosen stays in force */
+    /* And the guest's choice stays in force */
     set_dvsec(m, DVSEC_CONTROL2, CONTROL2_NO_CACHE);
     kernel_dvsec_writes(m);
     cxl_machine_flr(m);
@@ -508,7 +510,7 @@ static CXLMachine *start_with_log(gconstpointer data, char **log)
     return cxl_machine_start(s, topology, mode_is_iommufd(data), "");
 }
 
-/* How often @text is there since the last call; no other news of this kind */
+/* Count @text since the last call; other messages of this kind fail */
 static unsigned messages(const char *log, const char *text)
 {
     g_autofree char *all = NULL;
@@ -536,7 +538,7 @@ static void test_reset_fails(gconstpointer data)
     CXLMachine *m = start_with_log(data, &log);
     uint64_t base = hdm_base(m, 0);
 
-    /* System resets, more than one, with firmware that has to look on */
+    /* Several system resets, in which firmware cannot commit */
     sim(m, "fault", "device_reset errno=5");
     for (int i = 0; i < 2; i++) {
         qtest_system_reset(m->qts);
@@ -566,7 +568,7 @@ static void test_reset_fails(gconstpointer data)
     g_assert_true(hdm_commit(m, base, M256));
     g_assert_true(shows_memory(m, base, 0));
 
-    /* What cannot be mapped again is no reset that works */
+    /* A reset has not succeeded if the memory cannot be mapped again */
     set_dvsec(m, DVSEC_CONTROL, 0);
     sim(m, "fault", "device_reset errno=5");
     cxl_machine_flr(m);
@@ -609,7 +611,7 @@ static void test_hot_reset(gconstpointer data)
 
 /*
  * vfio-pci resets the bus of a device without FLR for all of its devices, and
- * does so out of the device's own reset. The kernel is asked all the same.
+ * does so from the device's own reset. The kernel is still asked.
  */
 static void test_no_flr(gconstpointer data)
 {
@@ -634,7 +636,7 @@ static void test_no_flr(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* EAGAIN: for how long it is tried again, and that this has an end */
+/* EAGAIN: how long it is tried again, and that this ends */
 static void test_busy(gconstpointer data)
 {
     const char *text = "reset failed: Resource temporarily unavailable";
@@ -736,8 +738,6 @@ static void add(const char *name, const char *const kernels[],
     }
 }
 
-static const char *const rereads[] = { "v2-reset", "v2", "v4", "v5", "v6",
-                                      NULL };
 static const char *const resets[] = { "v2-reset", "v4", "v5", "v6", NULL };
 static const char *const enables[] = { "v2-reset", NULL };
 static const char *const busy[] = { "v5", NULL };
@@ -759,7 +759,8 @@ int main(int argc, char **argv)
     vfio_cxl_add("hot-reset", vfio_cxl_kernels, test_hot_reset);
     add("no-flr", vfio_cxl_kernels, test_no_flr);
     add("busy", busy, test_busy);
-    add("host-decoder-lost", rereads, test_host_decoder_lost);
+    add("host-decoder-lost", vfio_cxl_kernels_rereading,
+        test_host_decoder_lost);
     add("memory-space-left-on", enables, test_memory_space_left_on);
     return g_test_run();
 }

@@ -15,7 +15,7 @@ static const char *const one_kernel[] = { "v5", NULL };
 #define HOST(n) "0000:c" #n ":00.0"
 #define DEVICE(n, port) \
     " -device vfio-pci,id=dev" #n ",host=" HOST(n) ",bus=" port
-/* All windows must stand in one option */
+/* All windows must be given in one option */
 #define WINDOW(n, bridge, size) \
     "cxl-fmw." #n ".targets.0=" bridge ",cxl-fmw." #n ".size=" size
 #define ONE_WINDOW(size) " -M " WINDOW(0, "cxl.0", size)
@@ -57,7 +57,7 @@ static void test_other_device(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* What one decoder cannot be: more of them are (v2 only) */
+/* Several decoders, unlike a single one (v2 only) */
 static void test_decoders(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=1G --decoders=4",
@@ -88,7 +88,7 @@ static void test_decoders(gconstpointer data)
 }
 
 /*
- * Firmware programs what decodes between window and device
+ * Firmware programs the decoders between window and device
  */
 static void test_firmware_path(gconstpointer data)
 {
@@ -265,8 +265,8 @@ static void test_firmware_stable(gconstpointer data)
 }
 
 /*
- * Alignment to 1 GiB is a wish, also where a later device pays for it: by
- * its room (on q35, where windows are not aligned), or by its decoders
+ * Alignment to 1 GiB is optional, even if it costs a later device its room (on
+ * q35, where windows are not aligned) or its decoders
  */
 static void test_firmware_alignment(gconstpointer data)
 {
@@ -352,7 +352,7 @@ static void test_levels(gconstpointer data)
     recommit(t, us1, 1);
     assert_switches(t);
 
-    /* 8-byte accesses to QEMU's own ports do nothing, as ever */
+    /* 8-byte accesses to QEMU's own ports still do nothing */
     qtest_writeq(t->qts, us1->hdm + HDM_CTRL(1), 0);
     g_assert_cmphex(qtest_readq(t->qts, us1->hdm + HDM_CTRL(1)), ==, 0);
     assert_switches(t);
@@ -464,7 +464,7 @@ static void test_windows(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* Emulated memory beside it, in the same window, stays as it is */
+/* Emulated memory next to it, in the same window, is unchanged */
 static void test_type3(gconstpointer data)
 {
     CXLTopology *t = cxl_topology_start(
@@ -512,7 +512,7 @@ static void test_type3(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* Two functions behind one port: none gets what the other has */
+/* Two functions behind one port: neither gets what the other has */
 static void test_functions(gconstpointer data)
 {
     CXLTopology *t = cxl_topology_start(
@@ -607,12 +607,12 @@ static void test_plug(gconstpointer data)
     g_assert_cmphex(cxl_node_base(t, node, 0), ==, place);
     g_assert_cmphex(cxl_node_size(t, node, 0), ==, 2 * M256);
     g_assert_true(cxl_topology_shows(t, place, HOST(1), 0));
-    /* Firmware's part is over */
+    /* Firmware has finished its part */
     cxl_node_bus_reset(t, cxl_topology_find(t, "rp0"));
     cxl_topology_enumerate(t);
     g_assert_cmphex(cxl_node_base(t, cxl_topology_find(t, "dev1"), 0), ==, 0);
 
-    /* Where a decoder is to be programmed it arrives uncommitted */
+    /* If a decoder has to be programmed, it arrives uncommitted */
     plug_ok(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp2'");
     power_slot(t, cxl_topology_find(t, "rp2"), true);
     cxl_topology_enumerate(t);
@@ -631,7 +631,7 @@ static void test_plug(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* What would find no place at the next reset is refused, with no trace */
+/* A device that could not be placed at the next reset is refused cleanly */
 static void test_plug_refused(gconstpointer data)
 {
     CXLTopology *t = cxl_topology_start(
@@ -654,7 +654,7 @@ static void test_plug_refused(gconstpointer data)
     plug_fails(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp3'",
                "no CXL fixed memory window that targets host bridge 'cxl.1'");
     plug_fails(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp5'",
-               "the next system reset would find no place for all");
+               "the next system reset could not place all");
     g_assert_true(cxl_topology_shows(t, place, HOST(3), 0));
     qtest_system_reset(t->qts);
     cxl_topology_enumerate(t);
@@ -665,7 +665,7 @@ static void test_plug_refused(gconstpointer data)
     cxl_topology_stop(t);
 }
 
-/* What cannot work is refused at start, and the message says what would */
+/* Impossible setups are refused at start, with a message that helps */
 static void test_refusals(gconstpointer data)
 {
     g_autoptr(GString) many = g_string_new("");
@@ -674,7 +674,7 @@ static void test_refusals(gconstpointer data)
                  SWITCHES_BRIDGE SWITCHES_RP0
                  " -device cxl-rp,id=rp1,bus=cxl.0,chassis=0,slot=1,port=0"
                  CXL_WINDOW, ",bus=rp1",
-                 "rp1: 'rp0' has the same port number 0, so that decoders "
+                 "rp1: 'rp0' has the same port number 0, so decoders "
                  "cannot tell them apart: give each cxl-rp of a host bridge "
                  "or switch its own port=");
     mode_refused(data, "--memory=256M",
@@ -691,14 +691,14 @@ static void test_refusals(gconstpointer data)
                  " -object memory-backend-ram,id=mem0,size=256M"
                  " -device cxl-type3,id=type3,bus=rp0,volatile-memdev=mem0,"
                  "multifunction=on,addr=0.0" CXL_WINDOW, ",bus=rp0,addr=0.1",
-                 "give each a port of its own with bus=");
+                 "give each device a port of its own with bus=");
     mode_refused(data, "--memory=512M --devices=4",
                  SWITCHES_BRIDGE SWITCHES_RP0 SWITCHES_RP1
                  DEVICE(2, "rp0") ONE_WINDOW("768M"), ",bus=rp1",
                  "has room for 512 MiB of device memory: add one with -M "
                  "cxl-fmw.1.targets.0=cxl.0,cxl-fmw.1.size=512M, or switch "
-                 "CXL off for the device with x-cxl=off (all windows stand in "
-                 "one -M option)");
+                 "CXL off for the device with x-cxl=off (all windows must be "
+                 "given in one -M option)");
 
     /* Five ports in turn, and four decoders: the fifth does not find one */
     g_string_append(many, SWITCHES_BRIDGE ONE_WINDOW("8G"));
@@ -722,7 +722,7 @@ static void test_refusals(gconstpointer data)
                                "bus_nr=%u", i, 12 + 8 * i);
     }
     mode_refused(data, "--memory=256M", many->str, ",bus=rp0",
-                 "the machine has room for the registers of 16 pxb-cxl, and "
+                 "the machine has room for the registers of 16 pxb-cxl, but "
                  "not for 17: add root ports to one of them instead, with "
                  "-device cxl-rp,bus=cxl.0,port=N");
 }
@@ -741,7 +741,7 @@ static void test_too_many_bridges(void)
     qtest_quit(qts);
 }
 
-/* As large as it gets */
+/* The largest machine */
 static void test_sixteen(gconstpointer data)
 {
     g_autoptr(GString) options = g_string_new("");

@@ -1,6 +1,6 @@
 /*
- * CXL Type-2 devices behind vfio-pci: nobody but the guest's CPUs and the
- * device touches the memory
+ * CXL Type-2 devices behind vfio-pci: only the guest's CPUs and the device
+ * access the memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -23,7 +23,7 @@
     " -device virtio-rng-pci,disable-legacy=on,bus=pcie.0,addr=0x10"
 #define REFUSED "access by QEMU itself"
 
-/* What QEMU prints, as the tests need it: it goes to a file in @sim */
+/* The file in @sim to which QEMU's output goes */
 static char *log_path(VFIOSim *sim)
 {
     return g_build_filename(sim->dir, "log", NULL);
@@ -40,7 +40,7 @@ static CXLMachine *start(gconstpointer mode, const char *options,
     return cxl_machine_start(sim, all, mode_is_iommufd(mode), properties);
 }
 
-/* How often QEMU has said @text */
+/* Count how often QEMU has printed @text */
 static unsigned said(CXLMachine *m, const char *text)
 {
     g_autofree char *path = log_path(m->sim);
@@ -72,7 +72,7 @@ static uint64_t map_bar(CXLMachine *m, unsigned bar)
 }
 
 /*
- * An emulated device that the guest tells to do DMA: NVMe
+ * An emulated device that does DMA for the guest: NVMe
  */
 typedef struct NVMe {
     CXLMachine *m;
@@ -118,7 +118,7 @@ static uint16_t nvme_admin(NVMe *nvme, uint8_t opcode, uint32_t cdw10,
     return status >> 1;
 }
 
-/* Have it fetch a command; does that fail? */
+/* Have it fetch a command; returns whether that fails */
 static bool nvme_fetch_fails(NVMe *nvme)
 {
     uint32_t status = 1;
@@ -135,7 +135,7 @@ static bool nvme_fetch_fails(NVMe *nvme)
 #define nvme_set_timestamp(nvme, data) nvme_admin(nvme, 0x09, 0x0e, data)
 #define nvme_get_timestamp(nvme, data) nvme_admin(nvme, 0x0a, 0x0e, data)
 
-/* Without KVM the memory is there for emulated devices, as for CPUs */
+/* Without KVM, emulated devices can access the memory, like CPUs */
 static void test_dma_allowed(gconstpointer data)
 {
     CXLMachine *m = start(data, NVME, "");
@@ -156,7 +156,7 @@ static void test_dma_allowed(gconstpointer data)
     nvme = nvme_start(m, ram_base());
     g_assert_cmphex(nvme_identify(&nvme, base + 0x1000), ==, 0);
 
-    /* But not while it may not be touched */
+    /* But not while it is inaccessible */
     cfg_writew(m, control, cfg_readw(m, control) & ~DVSEC_MEM_ENABLE);
     vfio_sim_poke(m->sim, 0x1000, MARK);
     /* NVMe reports no error here, but nothing gets in or out */
@@ -176,7 +176,7 @@ static void test_dma_allowed(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* From here on, whoever touches device memory gets SIGBUS */
+/* From here on, any access to device memory raises SIGBUS */
 static void forbid(CXLMachine *m)
 {
     g_autofree char *path = g_build_filename(m->sim->dir, VFIO_CXL_HOST,
@@ -186,8 +186,9 @@ static void forbid(CXLMachine *m)
 }
 
 /*
- * One that maps memory for DMA: virtio. Its queue at @queue has one buffer, at
- * @buffer; returns whether it says that it has filled that, in @tries ms.
+ * A device that maps memory for DMA: virtio. Its queue at @queue has one
+ * buffer, at @buffer; returns whether it reports within @tries ms to have
+ * filled that.
  */
 static bool virtio_fills(CXLMachine *m, uint64_t queue, uint64_t buffer,
                          unsigned tries)
@@ -238,7 +239,7 @@ static void test_virtio(gconstpointer data)
     forbid(m);
     g_assert_true(virtio_fills(m, ram, ram + 0x8000, 10000));
     g_assert_cmphex(qtest_readq(m->qts, ram + 0x8000), !=, 0);
-    /* It thinks that it has, as with DMA to an address where nothing is */
+    /* It reports success, as with DMA to an unassigned address */
     g_assert_true(virtio_fills(m, ram, base, 10000));
     g_assert_false(virtio_fills(m, base, ram, 1));
     g_assert_cmpint(said(m, REFUSED), ==, 1);
@@ -299,7 +300,7 @@ static void test_off(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Could KVM run this machine, if the host has it? */
+/* Check whether KVM could run this machine, if the host has it */
 static bool is_kvm_target(void)
 {
     static const char *const targets[] = { CONFIG_KVM_TARGETS };
@@ -408,7 +409,7 @@ static void test_debugger(gconstpointer data)
  * Other processes, and the kernel: vhost
  */
 
-/* The memory table that vhost was given last */
+/* The latest memory table of vhost */
 static char *vhost_table(VFIOSim *sim)
 {
     g_autofree char *path = g_build_filename(sim->dir, "vhost", NULL);
@@ -526,7 +527,10 @@ static void vhost_user(gconstpointer data, bool slots)
         cfg_writew(m, control, cfg_readw(m, control) & ~DVSEC_MEM_ENABLE);
         cfg_writew(m, control, cfg_readw(m, control) | DVSEC_MEM_ENABLE);
         g_assert_true(shows_memory(m, base, 0));
-        /* The reset asks for the queue's state: all before has arrived then */
+        /*
+         * The reset queries the queue's state: earlier messages have arrived
+         * then
+         */
         qtest_writeb(m->qts, regs + 0x14, 0);
         g_assert_true(vhost_user_has(user, ram_base()));
         g_assert_false(vhost_user_had(user, m->window, 4 * GiB));
@@ -661,7 +665,7 @@ static void poison(CXLMachine *m, const char *place)
     qobject_unref(vfio_sim_command(m->sim, command));
 }
 
-/* Wait, without a limit of our own, until QEMU has said @text */
+/* Wait, without a limit of our own, until QEMU has printed @text */
 static void wait_said(CXLMachine *m, const char *text)
 {
     for (int i = 0; i < 10000 && !said(m, text); i++) {
@@ -671,7 +675,7 @@ static void wait_said(CXLMachine *m, const char *text)
     g_assert_cmpint(said(m, text), ==, 1);
 }
 
-/* Nobody has touched it: QEMU goes on, with and without the map */
+/* It has not been accessed: QEMU continues, with and without the map */
 static void test_poison_untouched(gconstpointer data)
 {
     CXLMachine *m = start(data, " -S -accel tcg", "");
@@ -705,7 +709,7 @@ static void test_poison_kvm(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* A vCPU has touched it */
+/* A vCPU has accessed it */
 static void test_poison_touched(gconstpointer data)
 {
     g_autofree char *where = NULL;

@@ -28,11 +28,11 @@ uint64_t slot_control(CXLMachine *m);
 
 uint16_t slot_status(CXLMachine *m);
 
-/* Write Slot Control; what has happened is acknowledged */
+/* Write Slot Control, and acknowledge events */
 void slot_power(CXLMachine *m, uint16_t control);
 
 /**
- * device_add() - Send that command, for a vfio-pci device
+ * device_add() - Send device_add for a vfio-pci device
  * @m: the machine
  * @iommufd: which backend
  * @id: of the device
@@ -48,18 +48,18 @@ QDict *device_add(CXLMachine *m, bool iommufd, const char *id,
 void device_plug(CXLMachine *m, gconstpointer mode, const char *host,
                  const char *more);
 
-/* Ask for "dev0"; with @error, expect a refusal that contains it */
+/* Request removal of "dev0"; with @error, expect a refusal that contains it */
 void device_del(CXLMachine *m, const char *error);
 
 bool qom_exists(CXLMachine *m, const char *path);
 
-/* The event comes when nothing refers to the device any more */
+/* Wait for the event, sent when nothing refers to the device any more */
 void wait_deleted(CXLMachine *m);
 
-/* The guest lets the device go */
+/* The guest releases the device */
 void device_release(CXLMachine *m);
 
-/* Both: device_del(), and the guest lets it go */
+/* Both: device_del(), and release by the guest */
 void device_unplug(CXLMachine *m);
 
 #endif /* VFIO_CXL_SLOT_H */

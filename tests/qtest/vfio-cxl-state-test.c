@@ -1,5 +1,5 @@
 /*
- * CXL Type-2 devices behind vfio-pci: what can be seen from outside
+ * CXL Type-2 devices behind vfio-pci: state as seen from outside
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,7 +9,7 @@
 #include "qobject/qnum.h"
 #include "vfio-cxl-helpers.h"
 
-/* What query-vfio-cxl tells of one device; takes over the list */
+/* The reply of query-vfio-cxl for a single device; owns the list */
 static QDict *query(CXLMachine *m)
 {
     QDict *reply = qtest_qmp(m->qts, "{'execute': 'query-vfio-cxl'}");
@@ -39,7 +39,7 @@ static uint64_t number(QDict *dict, const char *key)
     return qnum_get_uint(qobject_to(QNum, qdict_get(dict, key)));
 }
 
-/* Device and decoder 0 say @state, in QMP, QOM and HMP */
+/* Device and decoder 0 report @state, in QMP, QOM and HMP */
 static void assert_state(CXLMachine *m, const char *state)
 {
     g_autofree char *text = qtest_hmp(m->qts, "info vfio-cxl");
@@ -82,7 +82,7 @@ static void assert_decoder(CXLMachine *m, const char *id, const char *state)
     qobject_unref(reply);
 }
 
-/* What keeps the memory away, one thing after the other */
+/* The reasons for inaccessible memory, one after the other */
 static void test_reasons(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "", ",x-cxl-commit=guest");
@@ -137,7 +137,7 @@ static void test_host_lost(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* All that is told of a device that firmware has committed */
+/* The complete state of a device that firmware has committed */
 static void test_device(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--memory=512M", "");
@@ -189,7 +189,7 @@ static void test_device(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* The port above which nobody decodes the range is named */
+/* The port above which no decoder matches the range is named */
 static void test_path(gconstpointer data)
 {
     CXLMachine *m = cxl_machine_start(mode_sim(data, ""),
@@ -209,7 +209,7 @@ static void test_path(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Two functions of a slot want the same range: the first to map it has it */
+/* Two functions of a slot claim the same range: the first one gets it */
 static void test_taken(gconstpointer data)
 {
     g_autofree char *options = g_strdup_printf(CXL_BRIDGE CXL_WINDOW

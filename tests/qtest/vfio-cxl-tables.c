@@ -2,7 +2,7 @@
  * ACPI tables of a machine that runs no firmware, as text
  *
  * iasl disassembles the DSDT. The other tables have few fields, and iasl of
- * Debian 12 knows neither the CEDT nor generic ports.
+ * Debian 12 supports neither the CEDT nor generic ports.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -346,7 +346,7 @@ char *acpi_device_text(GByteArray *tables, const char *name)
 
     g_assert_nonnull(table);
     dsl = disassemble(table, length);
-    /* What iasl knows to say of a name or UUID depends on its version */
+    /* The comments of iasl on a name or UUID depend on its version */
     comments = g_regex_new(" */\\*.*?\\*/| *//.*", 0, 0, NULL);
     plain = g_regex_replace_literal(comments, dsl, -1, 0, "", 0, NULL);
     lines = g_strsplit(plain, "\n", -1);

@@ -12,7 +12,7 @@
  * acpi_tables_read() - Read fw_cfg's etc/acpi/tables, as firmware does
  * @qts: the machine; 1 MiB of its RAM is overwritten
  *
- * QEMU builds them anew at the first access after a reset.
+ * QEMU builds them again at the first access after a reset.
  */
 GByteArray *acpi_tables_read(QTestState *qts);
 
@@ -44,7 +44,7 @@ char *acpi_srat_text(GByteArray *tables);
  */
 char *acpi_device_text(GByteArray *tables, const char *name);
 
-/* Is there an iasl? */
+/* Check for iasl */
 bool acpi_has_iasl(void);
 
 #endif /* VFIO_CXL_TABLES_H */

@@ -30,7 +30,9 @@ static void test_firmware(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* What the host's firmware did not lock is not locked for the guest */
+/*
+ * A decoder that the host's firmware did not lock is not locked for the guest
+ */
 static void test_host_unlocked(gconstpointer data)
 {
     CXLMachine *m = mode_start(data, "--decoder=unlocked", "");
@@ -50,7 +52,9 @@ static void test_unlocked(gconstpointer data)
     CXLMachine *m = mode_start(data, "--memory=256M", ",x-cxl-commit=guest");
     uint64_t resets;
 
-    /* What the guest committed and locked does not survive a reboot */
+    /*
+     * A decoder that the guest committed and locked does not survive a reboot
+     */
     g_assert_true(hdm_commit(m, m->window, M256));
     hdm_write(m, HDM_CTRL(0), HDM_COMMIT | HDM_LOCK);
     hdm_enable(m);
@@ -141,7 +145,7 @@ static void test_commit_refused(gconstpointer data)
     g_assert_cmphex(hdm_read(m, HDM_CTRL(0)) & (HDM_ERROR | HDM_COMMITTED),
                     ==, HDM_ERROR);
     g_assert_false(shows_memory(m, m->window, 0));
-    /* And all is well again */
+    /* And it works again */
     g_assert_true(hdm_commit(m, end - 2 * M256, 2 * M256));
     g_assert_true(shows_memory(m, end - 8, 2 * M256 - 8));
     cxl_machine_stop(m);
@@ -189,7 +193,7 @@ static void test_view(gconstpointer data)
     g_assert_true(hdm_commit(m, m->window, M256));
     hdm_write(m, HDM_CTRL(0), HDM_COMMIT | HDM_LOCK);
     g_assert_cmphex(host_decoder(m, "hdm", "ctrl") & HDM_LOCK, ==, HDM_LOCK);
-    /* A lock in the kernel's view does not outlive the guest's */
+    /* A lock in the kernel's view does not survive the guest's */
     qtest_system_reset(m->qts);
     cxl_machine_enumerate(m);
     g_assert_cmphex(host_decoder(m, "hdm", "base"), ==, 0);
@@ -215,7 +219,7 @@ static void test_dvsec(gconstpointer data)
     g_assert_cmphex(size & 3, ==, 3);   /* Memory_Info_Valid, Memory_Active */
     g_assert_cmphex(cfg_readw(m, d + DVSEC_CONTROL), ==, 1 << 1);
     g_assert_cmphex(cfg_readw(m, d + DVSEC_CAP) & (1 << 2), !=, 0);
-    /* Range bases are not the guest's to set */
+    /* The guest cannot set range bases */
     for (int i = 0; i < 4; i++) {
         unsigned off = d + (i < 2 ? DVSEC_RANGE1_BASE : DVSEC_RANGE2_BASE) +
                        4 * (i & 1);
@@ -254,8 +258,8 @@ static void test_dvsec(gconstpointer data)
 }
 
 /*
- * No config write to a CXL DVSEC reaches the kernel. What CONTROL2 asks for
- * is another matter: vfio-cxl-reset-test.
+ * No config write to a CXL DVSEC reaches the kernel. For requests in CONTROL2
+ * see vfio-cxl-reset-test.
  */
 static void test_dvsec_writes(gconstpointer data)
 {
@@ -272,9 +276,9 @@ static void test_dvsec_writes(gconstpointer data)
 }
 
 /*
- * The guest sees the same whatever the kernel. Only what it can ask for is
- * different, as the kernels are: in DVSEC CXL Capability, Cache Writeback and
- * Invalidate Capable and CXL Reset Capable, Timeout and Mem Clr Capable.
+ * The guest sees the same with all kernels, except for what it can request: in
+ * DVSEC CXL Capability, Cache Writeback and Invalidate Capable and CXL Reset
+ * Capable, Timeout and Mem Clr Capable.
  */
 static void view_config(GString *view, CXLMachine *m)
 {
@@ -305,7 +309,7 @@ static void view_registers(GString *view, CXLMachine *m)
     }
 }
 
-/* Where the fixed window and what is in it are */
+/* The fixed window and its contents */
 static void view_map(GString *view, CXLMachine *m)
 {
     g_autofree char *tree = qtest_hmp(m->qts, "info mtree");
@@ -326,7 +330,9 @@ static void view_all(GString *view, CXLMachine *m)
     view_map(view, m);
 }
 
-/* A life: firmware, decommit tried, reset; by the guest, good and bad */
+/*
+ * A life cycle: firmware, attempted decommit, reset; by the guest, good and bad
+ */
 static char *view_of(const char *kernel, bool iommufd)
 {
     const VFIOCXLMode mode = { kernel, iommufd };
@@ -361,14 +367,13 @@ static char *view_of(const char *kernel, bool iommufd)
 
 static void test_same_view(gconstpointer data)
 {
-    static const char *const kernels[] = { "v2", "v3", "v4", "v5", "v6" };
-    g_autofree char *expected = view_of("v2-reset", false);
+    g_autofree char *expected = view_of(vfio_cxl_kernels[0], false);
     g_auto(GStrv) want = g_strsplit(expected, "\n", -1);
 
     g_assert_cmpuint(g_strv_length(want), >, 3000);
-    for (int i = 0; i < ARRAY_SIZE(kernels); i++) {
+    for (int i = 1; vfio_cxl_kernels[i]; i++) {
         for (int iommufd = 0; iommufd < 2; iommufd++) {
-            g_autofree char *view = view_of(kernels[i], iommufd);
+            g_autofree char *view = view_of(vfio_cxl_kernels[i], iommufd);
             g_auto(GStrv) got = g_strsplit(view, "\n", -1);
 
             for (int line = 0; want[line] && got[line]; line++) {

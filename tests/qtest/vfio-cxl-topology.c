@@ -416,7 +416,7 @@ bool cxl_topology_shows(CXLTopology *t, uint64_t gpa, const char *host,
     qtest_writeq(t->qts, gpa, ~value);
     g_assert_cmpint(pread(fd, &raw, 8, dpa), ==, 8);
     writes = raw == cpu_to_le64(~value);
-    /* Nothing is to remember it, whatever was written */
+    /* Leave no trace of what was written */
     qtest_writeq(t->qts, gpa, there);
     g_assert_cmpint(pwrite(fd, &old, 8, dpa), ==, 8);
     close(fd);

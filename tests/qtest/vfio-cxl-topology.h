@@ -87,7 +87,7 @@ void cxl_node_write(CXLTopology *t, const CXLNode *node, unsigned offset,
  * @target: port number, for host bridges and switches; else DPA skip's
  *          lower half
  *
- * Returns: true if it says COMMITTED
+ * Returns: true if it shows COMMITTED
  */
 bool cxl_node_program(CXLTopology *t, const CXLNode *node, unsigned n,
                       uint64_t base, uint64_t size, uint32_t target);
@@ -106,7 +106,7 @@ void cxl_node_flr(CXLTopology *t, const CXLNode *node);
 /* The memory of a simulated device, as a file descriptor */
 int cxl_topology_memory(CXLTopology *t, const char *host);
 
-/* Is the memory of @host at @gpa? Tried by writing on both sides */
+/* Check whether the memory of @host is at @gpa, by writing on both sides */
 bool cxl_topology_shows(CXLTopology *t, uint64_t gpa, const char *host,
                         uint64_t dpa);
 

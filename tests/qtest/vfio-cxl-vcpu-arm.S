@@ -1,5 +1,5 @@
 /*
- * A guest that reads and writes one address for ever, as firmware of virt
+ * A guest that reads and writes one address forever, as firmware of virt
  *
  * Its instructions are in vfio-cxl-vcpu.c.
  *

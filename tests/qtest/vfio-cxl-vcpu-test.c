@@ -1,9 +1,9 @@
 /*
- * CXL Type-2 devices behind vfio-pci: memory that goes away under load
+ * CXL Type-2 devices behind vfio-pci: memory that is taken away under load
  *
- * A vCPU reads and writes device memory without a pause while the access to
- * it ends and comes back. The simulated kernel raises SIGBUS for each access
- * at a wrong time, and that is the end of QEMU.
+ * A vCPU continuously reads and writes device memory while access to it is
+ * closed and opened again. The simulated kernel raises SIGBUS for each access
+ * at the wrong time, which terminates QEMU.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -57,7 +57,7 @@ static CXLMachine *start(gconstpointer data, const char *properties)
     return start_vcpus(data, 1, properties);
 }
 
-/* The vCPU goes on: it hangs nowhere */
+/* The vCPU keeps running: it does not hang */
 static void wait_loops(CXLMachine *m)
 {
     uint64_t from = shared(m, 1);
@@ -194,7 +194,7 @@ static void test_resets(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Where QEMU has the device's memory */
+/* QEMU's address of the device's memory */
 static uint64_t memory_address(CXLMachine *m)
 {
     QObject *list = vfio_sim_command(m->sim, "mmaps " VFIO_CXL_HOST);
@@ -213,7 +213,7 @@ static uint64_t memory_address(CXLMachine *m)
     return address;
 }
 
-/* Nothing else may get these addresses of QEMU's while it counts on them */
+/* Nothing else may use these addresses of QEMU in the meantime */
 static void assert_occupied(CXLMachine *m, uint64_t address)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/maps",
@@ -231,7 +231,7 @@ static void assert_occupied(CXLMachine *m, uint64_t address)
     g_assert_true(found);
 }
 
-/* What cannot be mapped again is away until a reset */
+/* Memory that cannot be mapped again is unavailable until a reset */
 static void test_map_fails(gconstpointer data)
 {
     CXLMachine *m = start(data, "");
@@ -260,9 +260,9 @@ static void test_map_fails(gconstpointer data)
 }
 
 /*
- * One vCPU writes the device's decoder, without a pause, and another one the
- * slot's power: now and then the first waits for the BQL while the second
- * ejects the device that it writes to.
+ * One vCPU continuously writes the device's decoder, and another one the slot's
+ * power: now and then the first waits for the BQL while the second ejects the
+ * device being written to.
  */
 static void test_eject(gconstpointer data)
 {
@@ -315,7 +315,7 @@ int main(int argc, char **argv)
         add("gates", 5, test_gates);
         add("resets", 5, test_resets);
     }
-    /* Only there the memory is mapped anew */
+    /* Only with TCG is the memory mapped again */
     if (g_str_has_prefix(vcpu_accel(), "tcg") && qtest_has_accel("tcg")) {
         add("map-fails", 1, test_map_fails);
         if (!is_arm()) {

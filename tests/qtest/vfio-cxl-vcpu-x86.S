@@ -1,5 +1,5 @@
 /*
- * A guest that reads and writes one address for ever, as firmware of q35
+ * A guest that reads and writes one address forever, as firmware of q35
  *
  * Each vCPU has an address of its own. The code is the last page below 1 MiB,
  * its bytes are in vfio-cxl-vcpu.c.

@@ -1,5 +1,5 @@
 /*
- * vCPUs that read and write one address each for ever, in machine code
+ * vCPUs that read and write one address each forever, in machine code
  *
  * Made from vfio-cxl-vcpu-x86.S and vfio-cxl-vcpu-arm.S by as and objcopy -O
  * binary.

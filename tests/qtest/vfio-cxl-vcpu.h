@@ -1,5 +1,5 @@
 /*
- * vCPUs that read and write one address each for ever
+ * vCPUs that read and write one address each forever
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,7 +8,7 @@
 
 #include "vfio-cxl-helpers.h"
 
-/* What a vCPU shares with the test, 8 bytes each */
+/* Data shared by a vCPU and the test, 8 bytes each */
 enum {
     VCPU_ADDRESS,
     VCPU_LOOPS,

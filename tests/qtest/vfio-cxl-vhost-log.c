@@ -1,7 +1,7 @@
 /*
- * A kernel's vhost that only writes down what memory it is given
+ * A stand-in for the kernel's vhost that only logs the memory it is given
  *
- * To be preloaded into QEMU. Each file that QEMU takes for a vhost device
+ * To be preloaded into QEMU. Each file that QEMU uses as a vhost device
  * (vhostfd=) gets a line for each region of the memory table: guest address,
  * size, QEMU's address. It does nothing else, so a guest's queues stand still.
  *

@@ -1,7 +1,7 @@
 /*
  * A vhost-user back-end that notes which memory it is given
  *
- * It serves no queue: it only answers what the front-end waits for.
+ * It serves no queue: it only sends the replies that the front-end waits for.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -70,7 +70,7 @@ struct VhostUser {
     unsigned enabled;
 };
 
-/* Descriptors come with some messages: nobody needs them here */
+/* Some messages carry descriptors, which are not needed here */
 static void close_descriptors(struct msghdr *msg)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
@@ -113,7 +113,7 @@ static void reply(int fd, uint32_t request, const void *data, uint32_t size)
 {
     Header header = { request, VERSION_AND_REPLY, size };
 
-    /* A front-end that has gone is noticed with the next receive() */
+    /* The next receive() notices if the front-end has disconnected */
     if (send(fd, &header, sizeof(header), MSG_NOSIGNAL) == sizeof(header)) {
         (void)!send(fd, data, size, MSG_NOSIGNAL);
     }

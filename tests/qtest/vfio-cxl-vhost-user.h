@@ -15,16 +15,16 @@ typedef struct VhostUser VhostUser;
  */
 VhostUser *vhost_user_new(const char *path, bool slots);
 
-/* The front-end is gone, or never came */
+/* The front-end has disconnected, or never connected */
 void vhost_user_free(VhostUser *user);
 
 /* Wait until queues have been enabled @count times */
 void vhost_user_wait_enabled(VhostUser *user, unsigned count);
 
-/* Does the memory that it has now contain this address? */
+/* Check whether its current memory contains this address */
 bool vhost_user_has(VhostUser *user, uint64_t address);
 
-/* Was it ever given any of these @size bytes? */
+/* Check whether it was ever given any of these @size bytes */
 bool vhost_user_had(VhostUser *user, uint64_t address, uint64_t size);
 
 #endif /* VFIO_CXL_VHOST_USER_H */

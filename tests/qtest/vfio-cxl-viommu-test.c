@@ -76,7 +76,7 @@ static bool maps_memory(gconstpointer data)
     return !mode_is_iommufd(data) || mode_since_v5(data);
 }
 
-/* Without translation it is as without a virtual IOMMU */
+/* Without translation it behaves as without a virtual IOMMU */
 static void test_off(gconstpointer data)
 {
     CXLMachine *m = cxl_machine_start(mode_sim(data, ""), VIOMMU CXL_BRIDGE
@@ -95,7 +95,7 @@ static void test_off(gconstpointer data)
         maps->bars = true;
         dma_maps_check(maps, memory);
         g_assert_true(dma_reaches(m, m->bar2, at) == maps_memory(data));
-        /* A guest that tries it and gives it up */
+        /* A guest that enables it and disables it again */
         enable_translation(m, true);
         enable_translation(m, false);
     }
@@ -104,7 +104,7 @@ static void test_off(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* Does @iova, the virtual IOMMU's, lead the device to the memory at @gpa? */
+/* Check whether @iova leads the device to the memory at @gpa */
 static bool leads(CXLMachine *m, uint64_t iova, uint64_t gpa)
 {
     uint64_t value = (uint64_t)g_test_rand_int() << 32 |
@@ -125,7 +125,7 @@ static bool reaches(CXLMachine *m, uint64_t gpa)
     return leads(m, MEM_IOVA + 0x1000, gpa + 0x1000);
 }
 
-/* A guest may map memory that is not there, as often as it likes */
+/* A guest may map missing memory again and again */
 static void test_flood(gconstpointer data)
 {
     VFIOSim *sim = mode_sim(data, "");
@@ -194,7 +194,7 @@ static void test_on(gconstpointer data)
         g_assert_true(hdm_commit(m, at, GiB));
         g_assert_true(reaches(m, at) == can);
     }
-    /* What the guest has taken away does not come back */
+    /* Mappings that the guest has removed do not come back */
     set_page(m, MEM_IOVA, 0, false);
     g_assert_false(reaches(m, at));
     hdm_write(m, HDM_CTRL(0), 0);
@@ -262,7 +262,7 @@ static void test_part(gconstpointer data)
         set_page(m, MEM_IOVA, at, true);
         g_assert_true(reaches(m, at) == can);
     }
-    /* Taken away in part while the memory is not there */
+    /* Removed in part while the memory is unavailable */
     hdm_write(m, HDM_CTRL(0), 0);
     split_page(m, at, 1, 0);
     g_assert_true(hdm_commit(m, at, GiB));
@@ -271,7 +271,7 @@ static void test_part(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* A reset ends the translation, and what it had mapped does not come back */
+/* A reset ends translation, and earlier mappings do not come back */
 static void test_reset(gconstpointer data)
 {
     bool can = maps_memory(data);
@@ -326,7 +326,7 @@ static bool peer_reaches(CXLMachine *m, uint64_t regs)
            VFIO_SIM_DMA_DONE;
 }
 
-/* The memory goes with the device, whoever had it mapped */
+/* The memory is removed with the device, including all mappings of it */
 static void test_unplug(gconstpointer data)
 {
     bool can = maps_memory(data), iommufd = mode_is_iommufd(data);

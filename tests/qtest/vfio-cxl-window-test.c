@@ -1,6 +1,6 @@
 /*
- * CXL fixed memory windows for devices behind vfio-pci: made by the machine
- * where no option asks for any, and refused where they cannot be
+ * CXL fixed memory windows for devices behind vfio-pci: made by the machine if
+ * no option asks for any, and refused if they cannot be
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,7 +12,7 @@
 #include "libqos/fw_cfg.h"
 #include "vfio-cxl-helpers.h"
 
-/* The machine does not know the kernel's generations: any will do */
+/* The machine does not depend on the kernel's generation: use any */
 static const VFIOCXLMode mode = { "v5", false };
 
 #define SECOND_BRIDGE \
@@ -178,7 +178,7 @@ static void test_none(void)
     cxl_machine_stop(m);
 }
 
-/* With any option the machine makes nothing, even where that does not do */
+/* With any option the machine makes none, even if that is not enough */
 static void test_option_wins(void)
 {
     CXLMachine *m = start("", CXL_BRIDGE CXL_WINDOW SECOND_BRIDGE);
@@ -259,7 +259,7 @@ static void test_q35_map(void)
     cxl_machine_stop(m);
 }
 
-/* Memory to be plugged in keeps its place below them */
+/* Pluggable memory keeps its place below them */
 static void test_q35_memory(void)
 {
     CXLMachine *m = start("", CXL_BRIDGE " -m 256M,slots=2,maxmem=4G");
@@ -295,7 +295,7 @@ static void test_q35_phys_bits(void)
     append_range(expected, 5 * GiB, 1000 * GiB);
     assert_windows(m, expected);
     cxl_machine_stop(m);
-    /* Older machines know nothing of the hole */
+    /* Older machines do not know about the hole */
     m = start("--memory=1000G", CXL_BRIDGE
               " -cpu EPYC,phys-bits=42 -M pc-q35-7.0");
     expected = g_string_new(NULL);
@@ -308,7 +308,7 @@ static void test_q35_phys_bits(void)
  * arm virt
  */
 
-/* 40 bits are full: what RAM leaves below the high regions is used */
+/* 40 bits are full: the room between RAM and the high regions is used */
 static void test_virt_below_regions(void)
 {
     CXLMachine *m = start("", CXL_BRIDGE " -cpu cortex-a53");
@@ -355,7 +355,7 @@ static void test_virt_refused(void)
             "or a CXL fixed memory window at 0x4000000000");
 }
 
-/* No host bridge, no clash; nor where disabled regions keep their place */
+/* No host bridge, no clash; nor if disabled regions keep their place */
 static void test_virt_not_refused(void)
 {
     static const char *const options[] = {

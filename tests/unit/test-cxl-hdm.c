@@ -289,7 +289,7 @@ static void test_refusals(Fixture *f, gconstpointer count)
     g_assert_cmpuint(f->checks, ==, 1);
     g_assert_cmpuint(f->updates, ==, 0);
 
-    /* Refused, it can still be changed, and the error goes with success */
+    /* Once refused, it can still be changed, and success clears the error */
     f->refuse = false;
     g_assert_true(commit(f, 0, 5 * GiB, M256));
     g_assert_cmphex(rd(f, CTRL(0)), ==, COMMIT | COMMITTED);
@@ -399,7 +399,7 @@ static void test_type(Fixture *f, gconstpointer count)
     g_assert_cmphex(rd(f, CTRL(0)), ==, HOST_ONLY);
 }
 
-/* Whatever is written, what is committed is consistent */
+/* Committed decoders are consistent, regardless of what is written */
 static void test_random(Fixture *f, gconstpointer count)
 {
     uint64_t commits = 0;

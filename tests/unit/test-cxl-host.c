@@ -1,5 +1,5 @@
 /*
- * CXL Type-2 devices behind vfio-pci: what the host can stand
+ * CXL Type-2 devices behind vfio-pci: host capability checks
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -40,7 +40,7 @@ static void test_access(void)
         g_assert_true(vfio_cxl_host_may_access(cases[i].mode,
                                                cases[i].cpus_are_qemu,
                                                true) == cases[i].allowed);
-        /* Nothing allows it while the memory may not be touched */
+        /* Nothing allows it while the memory is inaccessible */
         g_assert_false(vfio_cxl_host_may_access(cases[i].mode,
                                                 cases[i].cpus_are_qemu,
                                                 false));
@@ -53,7 +53,7 @@ static void test_kvm_arm(void)
 
     capability = 1;
     g_assert_true(vfio_cxl_host_can_map(true, &error_abort));
-    /* What an old kernel says, and one that failed */
+    /* The replies of an old kernel, and of one that failed */
     for (capability = 0; capability >= -1; capability--) {
         g_assert_false(vfio_cxl_host_can_map(true, &err));
         g_assert_nonnull(strstr(error_get_pretty(err), "Linux 6.17"));

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-What QEMU says of a device that it cannot use with CXL.
+QEMU's messages about devices that it cannot use with CXL.
 
-The environment names what is tested: QEMU_X86_64, VFIO_SIM where vfio-sim is
-not in PATH, and VFIO_CXL_MESSAGES, the page that explains the messages. It has
-a table for each way in which the values of x-cxl differ. Each case must give,
-with each value, what the table with its message says, and each message must be
-one of a case's.
+The environment sets what is tested: QEMU_X86_64, VFIO_SIM if vfio-sim is not
+in PATH, and VFIO_CXL_MESSAGES, the page that explains the messages. It has a
+table for each way in which the values of x-cxl differ. With each value, each
+case must behave as described by the table with its message, and each message
+must occur in a case.
 """
 
 import os
@@ -21,8 +21,8 @@ SIM = os.environ.get('VFIO_SIM') or shutil.which('vfio-sim') or ''
 QEMU = os.environ.get('QEMU_X86_64', '')
 PAGE = os.environ.get('VFIO_CXL_MESSAGES', '')
 
-# Title of the table -> value of x-cxl -> does QEMU refuse the device, and what
-# comes before the message ('-': there is none)
+# Title of the table -> value of x-cxl -> whether QEMU refuses the device, and
+# the prefix of the message ('-': no message)
 TABLES: Dict[str, Dict[str, Tuple[bool, str]]] = {
     'Only ``x-cxl=on`` is refused':
         {'on': (True, 'x-cxl=on: '), 'auto': (False, '-'), 'off': (False, '-')},
@@ -36,7 +36,7 @@ TABLES: Dict[str, Dict[str, Tuple[bool, str]]] = {
         {mode: (True, '(?:x-cxl=on: )?') for mode in ('on', 'auto', 'off')},
 }
 
-# The generation of the kernel, and what vfio-sim is told
+# The generation of the kernel, and the options of vfio-sim
 CASES = [
     ('v2-reset', '--mangle=memory-fails'),
     ('v2-reset', '--mangle=v2-memory-out'),
@@ -87,7 +87,7 @@ def tables() -> Dict[str, List[str]]:
 
 
 def start(kernel: str, option: str, mode: str) -> Tuple[int, List[str]]:
-    """QEMU with the device: its status, and what it says about the device."""
+    """Run QEMU with the device; returns its status and messages."""
     device = {'host': '0000:c1:00.0', 'bus': 'rp0', 'x-cxl': mode}
     if not option.startswith('-'):
         device.update([option.split('=')])
@@ -107,7 +107,7 @@ def start(kernel: str, option: str, mode: str) -> Tuple[int, List[str]]:
 
 def check(kernel: str, option: str, found: Dict[str, List[str]]) -> \
         Tuple[str, List[str]]:
-    """'' or what is wrong, and the messages of the page that were seen."""
+    """'' or an error, and the messages of the page that were seen."""
     done = {mode: start(kernel, option, mode) for mode in ('on', 'auto', 'off')}
     for title, rows in found.items():
         for row in rows:
@@ -120,7 +120,7 @@ def check(kernel: str, option: str, found: Dict[str, List[str]]) -> \
         seen = []
         for mode, (status, lines) in done.items():
             refused, before = TABLES[title][mode]
-            # Where it is refused anyhow, the reason may be another of the table
+            # If it is refused anyway, the reason may be another of the table
             allowed = rows if title.startswith('Refused with each') else [row]
             matched = [one for one in allowed for line in lines
                        if re.fullmatch(f'{before}{one}(: .*)?', line)]

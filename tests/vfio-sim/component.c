@@ -33,7 +33,7 @@ static uint32_t array_entry(unsigned id, unsigned version, unsigned offset)
     return id | version << 16 | offset << 20;
 }
 
-/* As the host's firmware has left it */
+/* The state in which the host's firmware leaves it */
 static uint32_t firmware_ctrl(void)
 {
     const char *decoder = sim_config()->decoder;

@@ -55,7 +55,7 @@ typedef struct SimFault {
     char op[32];
     int32_t err;
     int32_t count;      /* < 0: always */
-    int32_t skip;       /* calls that it leaves alone before */
+    int32_t skip;       /* calls that pass before it */
 } SimFault;
 
 typedef enum SimKnob {
@@ -64,15 +64,15 @@ typedef enum SimKnob {
     SIM_KNOB_RESET_ENABLES,         /* v2-reset: and leaves memory enabled */
     SIM_KNOB_KEEPS_BASE,            /* v2-reset: of the decoder, in a reset */
     SIM_KNOB_EXPORTER,              /* v2: the base kernel has dma-bufs */
-    SIM_KNOB_RESET_BUSY,            /* v5, v6: resets that will say "again" */
+    SIM_KNOB_RESET_BUSY,            /* v5, v6: resets that give EAGAIN */
     SIM_KNOB_RESET_DELAY,           /* milliseconds that each takes */
     SIM_KNOB_NO_FLR,                /* at the next open: no FLR, but by PM */
     SIM_KNOB_NO_WBI,                /* no cache write-back, likewise */
     SIM_KNOB_RESET_CLEARS,          /* v5, v6: and its CXL reset the memory */
-    SIM_KNOB_FAULT_NS,              /* what one page fault takes */
+    SIM_KNOB_FAULT_NS,              /* duration of one page fault */
     SIM_KNOB_SBR_UNMASKED,          /* v5, v6: hot reset reaches the device */
     SIM_KNOB_ACTIVE_DELAY,          /* v6: ms until memory is active again */
-    SIM_KNOB_DVSEC_SNAPSHOT,        /* v6: the DVSEC does not tell that */
+    SIM_KNOB_DVSEC_SNAPSHOT,        /* v6: the DVSEC does not show that */
     SIM_KNOB_NO_BAR_AREAS,          /* v6: no part of BAR 0 can be mapped */
     SIM_KNOB_GUARD_MAP,             /* none: writes to the DVSEC are filtered */
     SIM_KNOB_PFNMAP,                /* iommufd maps device memory by address */
@@ -89,18 +89,18 @@ void sim_config_host(unsigned index, char *host, size_t size);
 int sim_config_load(SimConfig *cfg, const char *dir);
 int sim_config_save(const SimConfig *cfg);
 /*
- * What the kernel makes of the devices: its generation, "none" if it takes
- * them for ordinary PCI devices, or NULL if the driver refuses them.
+ * How the kernel treats the devices: its generation, "none" if it treats them
+ * as ordinary PCI devices, or NULL if the driver refuses them.
  */
 const char *sim_config_bound(const SimConfig *cfg);
 
-/* Parses all of a decimal or, with 0x, hexadecimal number */
+/* Parses a complete decimal or, with 0x, hexadecimal number */
 bool sim_parse_number(const char *text, uint64_t max, uint64_t *value);
 
-/* These return NULL or what is wrong with the text */
+/* These return NULL or an error message */
 const char *sim_fault_parse(const char *spec, SimFault *fault);
 const char *sim_knob_parse(const char *spec, SimKnob *knob, uint32_t *value);
-/* Whether a fault of this name concerns the operation */
+/* Checks whether a fault of this name applies to the operation */
 bool sim_op_is(const char *op, const char *name);
 
 #endif /* VFIO_SIM_CONFIG_H */

@@ -384,8 +384,8 @@ static const char *device_command(Text *t, const char *cmd, SimDevice *dev,
         return sim_irq_fire(dev->irq.req_fd) ? NULL :
                "req: the VMM has set no REQ eventfd";
     } else {
-        return "unknown command; there are devices, maps, iommu, mmaps, "
-               "writes, stats, fault, set, poison, irq, err and req";
+        return "unknown command; expected devices, maps, iommu, mmaps, "
+               "writes, stats, fault, set, poison, irq, err or req";
     }
     return NULL;
 }
@@ -423,10 +423,10 @@ static const char *run(Text *t, char *line)
     rest[strcspn(rest, "\r")] = '\0';
     dev = sim_device_by_host(host);
     if (!dev || sim_state_attach(dev) < 0) {
-        /* An unknown command says so rather than ask for a device */
+        /* Report an unknown command rather than a missing device */
         return *host ? "no such device" :
-               "expected COMMAND HOST; there are devices, maps, iommu, mmaps, "
-               "writes, stats, fault, set, poison, irq, err and req";
+               "expected COMMAND HOST, where COMMAND is devices, maps, iommu, "
+               "mmaps, writes, stats, fault, set, poison, irq, err or req";
     }
     sim_device_lock(dev);
     err = device_command(t, cmd, dev, arg);

@@ -1,5 +1,5 @@
 /*
- * vfio-sim: the VFIO device, what the kernel's core and vfio-pci do
+ * vfio-sim: the VFIO device, as the kernel's core and vfio-pci implement it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -144,14 +144,14 @@ int sim_device_reset(SimDevice *dev, SimStat why)
     if (dev->kernel->zap_on_reset) {
         st->mem_active = 0;
     }
-    /* Nobody must touch it, whether the kernel sees to that or not */
+    /* It must not be accessed, whether or not the kernel enforces that */
     st->in_reset = 1;
     sim_mmap_update(dev);
     sim_dmabuf_revoke(dev);
     nanosleep(&delay, NULL);
     ret = reset_fault(dev, why);
     if (ret < 0) {
-        /* Memory is there again after a reset that works */
+        /* Memory is available again after a successful reset */
         st->mem_active = 0;
         st->reset_failed = 1;
     } else {
@@ -180,7 +180,7 @@ void sim_device_memory_away(SimDevice *dev)
     sim_config_memory_active(dev, !ms);
 }
 
-/* Seen when the program next asks the kernel for something */
+/* Noticed at the next request of the program to the kernel */
 static void memory_back(SimDevice *dev)
 {
     if (dev->st->active_at && now_ns() >= dev->st->active_at) {
@@ -201,8 +201,8 @@ bool sim_region_accessible(SimDevice *dev, unsigned region)
 }
 
 /*
- * Without a committed decoder nothing answers a program that the kernel lets
- * through: a host raises SIGBUS, or worse.
+ * Without a committed decoder, accesses that the kernel lets through get no
+ * response: a host raises SIGBUS, or worse.
  */
 bool sim_region_answers(SimDevice *dev, unsigned region)
 {

@@ -1,5 +1,5 @@
 /*
- * vfio-sim: which libraries a program names
+ * vfio-sim: the libraries that a program needs
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

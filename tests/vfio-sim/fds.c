@@ -1,9 +1,9 @@
 /*
- * vfio-sim: the file descriptors that stand for the kernel's
+ * vfio-sim: the file descriptors that represent the kernel's
  *
  * Each is a real descriptor of a small regular file in the state directory,
- * so that close, poll, fork and SCM_RIGHTS work by themselves. The file says
- * what it is, so that a program that inherits or receives it can find out.
+ * so that close, poll, fork and SCM_RIGHTS just work. The file describes
+ * itself, so that a program that inherits or receives it can recognise it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -45,7 +45,7 @@ SimFile *sim_file_get(int fd)
     SimFile *file = sim_fd_known(fd) ? table[fd] : NULL;
     struct stat st;
 
-    /* It may have been closed in a way that we did not see */
+    /* It may have been closed in a way that we did not notice */
     if (file && (!fd_stat(fd, &st) || st.st_ino != file->st_ino ||
                  st.st_dev != file->st_dev)) {
         sim_fd_forget(fd);
@@ -215,7 +215,7 @@ static SimFile *learn_dup(int fd, const struct stat *st)
     return NULL;
 }
 
-/* Whether this very open file holds the lock that binding takes */
+/* Checks whether this open file itself holds the lock that binding takes */
 static bool bound_elsewhere(int fd, SimDevice *dev)
 {
     char path[SIM_PATH_MAX + 16];
@@ -245,7 +245,7 @@ SimFile *sim_fd_learn(int fd)
         return file;
     }
     if (h.kind == SIM_FD_KVM) {
-        return NULL;        /* of use to nobody but its VMM */
+        return NULL;        /* of no use except to its VMM */
     }
     if (h.kind == SIM_FD_GROUP || h.kind == SIM_FD_DEVICE ||
         h.kind == SIM_FD_CDEV) {

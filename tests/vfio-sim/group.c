@@ -88,7 +88,7 @@ void sim_group_detach(SimFile *file)
     if (space) {
         file->container = NULL;
         if (--space->groups == 0) {
-            /* The IOMMU driver goes with the last group */
+            /* The IOMMU driver is released with the last group */
             sim_space_unmap(space, 0, UINT64_MAX);
             space->iommu_set = false;
         }

@@ -484,7 +484,9 @@ static int do_unmap(SimIommufd *ictx, struct iommu_ioas_unmap *cmd)
         return -ENOENT;
     }
     if (last != UINT64_MAX && sim_space_bisects(ioas->space, last + 1)) {
-        /* The kernel goes by areas and stops at the one it cannot split */
+        /*
+         * The kernel works area by area and stops at one that it cannot split
+         */
         sim_space_unmap(ioas->space, cmd->iova, last);
         return -ENOENT;
     }
@@ -607,7 +609,7 @@ static int do_option(SimIommufd *ictx, struct iommu_option *cmd)
     return cmd->val64 > 1 ? -EINVAL : 0;
 }
 
-/* Maps made from files move with their files, those by address cannot */
+/* Mappings of files move with their files, those by address cannot */
 static int do_change_process(SimIommufd *ictx,
                              struct iommu_ioas_change_process *cmd)
 {

@@ -1,10 +1,10 @@
 /*
- * vfio-sim: a kernel that knows nothing of CXL, or a device that it does not
- * take for one: plain vfio-pci
+ * vfio-sim: a kernel without CXL support, or a device that it does not
+ * recognise as CXL: plain vfio-pci
  *
- * The program reaches the component registers through the BAR. Where it has
- * mapped them they are memory with the registers' contents, since nobody
- * sees its accesses.
+ * The program reaches the component registers through the BAR. If it has mapped
+ * them, they are memory with the registers' contents, since its accesses cannot
+ * be trapped.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -47,7 +47,7 @@ static void none_hole(SimDevice *dev, uint64_t *start, uint64_t *end)
     *start = *end = 0;
 }
 
-/* As any capability: the hardware's */
+/* Like any capability: the hardware's */
 static bool none_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
                             size_t count)
 {
@@ -60,8 +60,9 @@ static bool none_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
 }
 
 /*
- * Of a CXL device that nobody handles as one, a guest may not move the ranges
- * nor lock them; its request for a CXL reset is answered without the device.
+ * If a CXL device is not handled as one, a guest may neither move nor lock the
+ * ranges; its request for a CXL reset is acknowledged without involving the
+ * device.
  */
 static void guard_field(SimDevice *dev, unsigned reg, uint16_t value,
                         uint16_t mask)

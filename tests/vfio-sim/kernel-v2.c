@@ -230,7 +230,7 @@ static void v2_cxl_reset(SimDevice *dev, uint8_t *v)
     uint16_t status = sim_ld16(v + DVSEC_STATUS2);
     int err = sim_fault_locked(dev, "cxl-reset");
 
-    /* What is done after a reset is done after one that failed, too */
+    /* Continue after a failed reset as after a successful one */
     if (err < 0) {
         v2_read_hdm(dev, keeps_base(dev));
         sim_mmap_update(dev);
@@ -314,15 +314,15 @@ static void v2_field(SimDevice *dev, unsigned reg, uint16_t value,
         }
         break;
     default:
-        /* Whatever is written to ranges, reads go to the hardware */
+        /* Reads of ranges go to the hardware, regardless of writes */
         break;
     }
 }
 
 /*
- * The first revision goes by where the access starts and takes the low 16
- * bits, of which a byte has a high half of zero. The one with the reset
- * patches takes the access apart.
+ * The first revision only considers where the access starts, and takes the low
+ * 16 bits; a byte is extended with zeros. The one with the reset patches splits
+ * the access.
  */
 static void v2_dvsec_write(SimDevice *dev, unsigned reg, uint32_t value,
                            size_t n)

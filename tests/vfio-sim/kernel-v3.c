@@ -113,7 +113,7 @@ static uint32_t v3_dword(SimDevice *dev, uint64_t pos, uint32_t value,
     bool hdm = cm >= VFIO_SIM_CM_HDM && cm < VFIO_SIM_CM_HDM + HDM_BLOCK_SIZE;
 
     if (pos < SIM_CM_OFFSET || cm >= VFIO_SIM_CM_HDM + HDM_BLOCK_SIZE) {
-        return 0;       /* what is behind the decoder as well */
+        return 0;       /* including what follows the decoder */
     }
     if (write) {
         if (hdm) {

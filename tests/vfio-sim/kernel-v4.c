@@ -2,7 +2,7 @@
  * vfio-sim: the kernel generation v4
  *
  * Its copies of the decoder and of the DVSEC are made when the device is
- * opened; resets and the return from D3 refresh the decoder's.
+ * opened; resets and the return from D3 refresh that of the decoder.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -95,7 +95,7 @@ static ssize_t v4_comp_rw(SimDevice *dev, void *buf, size_t count,
     return sim_kernel_dwords(dev, buf, count, pos, write, v4_dword);
 }
 
-/* The region's flags speak of its mappings only */
+/* The region's flags concern mappings only */
 static ssize_t v4_mem_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
                          bool write)
 {

@@ -1,7 +1,8 @@
 /*
  * vfio-sim: the kernel generations v5 and v6
  *
- * They keep no copy of the decoder: reads are the hardware's, writes vanish.
+ * They keep no copy of the decoder: reads return the hardware's values, writes
+ * are dropped.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,7 +14,7 @@
 
 #include "kernel.h"
 
-/* The control channel shows the copy. What the decoder says is not asked. */
+/* The control channel shows the copy. The decoder is not checked. */
 static void v5_sample(SimDevice *dev)
 {
     memcpy(dev->st->shadow, dev->st->cm, SIM_CM_SIZE);
@@ -26,7 +27,7 @@ static void v5_open(SimDevice *dev)
     v5_sample(dev);
 }
 
-/* Here it is, and Memory Space plays no part */
+/* Here it is checked, and Memory Space is ignored */
 static void v6_sample(SimDevice *dev)
 {
     v5_sample(dev);
@@ -47,7 +48,7 @@ static int clear_memory(SimDevice *dev)
                    (off_t)dev->mem_size) < 0 ? -errno : 0;
 }
 
-/* What an FLR would be is a CXL reset: the memory is cleared if it does that */
+/* A CXL reset takes the place of an FLR: it may clear the memory */
 static int cxl_reset(SimDevice *dev)
 {
     uint32_t *busy = &dev->st->knobs[SIM_KNOB_RESET_BUSY];
@@ -114,7 +115,7 @@ static uint32_t v5_dword(SimDevice *dev, unsigned off, uint32_t value,
         return 0;
     }
     if (!sim_config_memory_on(dev)) {
-        return UINT32_MAX;      /* nothing stops it, nobody answers */
+        return UINT32_MAX;      /* let through, without a response */
     }
     off += VFIO_SIM_CM_HDM;
     return sim_component_show(dev, off, dev->st->cm[off / 4]);
@@ -185,7 +186,7 @@ static ssize_t v5_block_rw(SimDevice *dev, void *buf, size_t count,
     return sim_kernel_paged_block_rw(dev, buf, count, pos, write);
 }
 
-/* Doorbells are answered without the device having heard of them */
+/* Doorbells are acknowledged without involving the device */
 static void v5_control2(SimDevice *dev, uint16_t value, uint16_t mask)
 {
     uint8_t *v = dev->st->vconfig + SIM_ECAP_CXL_DEVICE;

@@ -1,5 +1,5 @@
 /*
- * vfio-sim: what the kernel generations share
+ * vfio-sim: shared code of the kernel generations
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -71,17 +71,17 @@ typedef uint32_t SimDword(SimDevice *dev, unsigned off, uint32_t value,
 ssize_t sim_kernel_dwords(SimDevice *dev, void *buf, size_t count,
                           uint64_t pos, bool write, SimDword *access);
 
-/* Takes a write to the DVSEC apart into its 16-bit registers */
+/* Splits a write to the DVSEC into its 16-bit registers */
 typedef void SimField(SimDevice *dev, unsigned reg, uint16_t value,
                       uint16_t mask);
 void sim_kernel_dvsec_fields(SimDevice *dev, unsigned reg, uint32_t value,
                              size_t count, SimField *write);
-/* Since v4 the copy in configuration space; CONTROL2 is for each to handle */
+/* Since v4 the copy in configuration space; each handles CONTROL2 itself */
 bool sim_kernel_dvsec_read(SimDevice *dev, unsigned reg, void *buf,
                            size_t count);
 void sim_kernel_dvsec_store(SimDevice *dev, unsigned reg, uint16_t value,
                             uint16_t mask);
-/* The device's own DVSEC: what a write of the host does to it */
+/* The device's own DVSEC: effect of a write by the host */
 void sim_kernel_dvsec_hw_write(SimDevice *dev, unsigned reg, uint32_t value,
                                size_t count);
 

@@ -36,7 +36,7 @@ void die(const char *fmt, ...)
 }
 
 /*
- * The library is beside the launcher, or where it is installed. LIBRARY_PLACE
+ * The library is next to the launcher, or where it is installed. LIBRARY_PLACE
  * is that place, as seen from the launcher or absolute.
  */
 void find_library(char *path, size_t size)
@@ -59,7 +59,7 @@ void find_library(char *path, size_t size)
             snprintf(path, size, "%s/" LIBRARY, exe);
         }
         if (access(path, R_OK) < 0) {
-            die("the library " LIBRARY " is missing: it must be beside the "
+            die("the library " LIBRARY " is missing: it must be next to the "
                 "launcher or in %s; build or install vfio-sim again", place);
         }
     }
@@ -94,7 +94,7 @@ static bool find_command(const char *name, char *path, size_t size)
 
 static void forward(int sig, siginfo_t *info, void *context)
 {
-    /* What the terminal sends reaches the command anyway */
+    /* Signals from the terminal reach the command anyway */
     if (child > 0 && info->si_code <= 0) {
         kill(child, sig);
     }
@@ -133,8 +133,8 @@ static int run_command(const Launch *launch, char **argv)
         return 127;
     }
     /*
-     * AddressSanitizer must come before all others, and then catches what goes
-     * through our functions as well.
+     * AddressSanitizer must come before all others, and then also catches calls
+     * that go through our functions.
      */
     if (!elf_needs(command, "libasan.so", asan, sizeof(asan))) {
         asan[0] = '\0';
@@ -190,7 +190,7 @@ static int control(const char *dir, char **argv)
     }
     strcpy(sa.sun_path, "control");
     if (fd < 0 || connect(fd, (void *)&sa, sizeof(sa)) < 0) {
-        die("nobody listens at %s/control: a program must have opened a "
+        die("no program listens at %s/control: one must have opened a "
             "device, and still run (%s)", dir, strerror(errno));
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));

@@ -1,5 +1,5 @@
 /*
- * vfio-sim: what the parts of the launcher share
+ * vfio-sim: shared by the parts of the launcher
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -10,7 +10,7 @@
 
 #include "config.h"
 
-/* What the options have asked for */
+/* Values of the options */
 typedef struct Launch {
     SimConfig config;
     uint32_t given;             /* bit n: the table's option n */
@@ -26,38 +26,38 @@ typedef struct Launch {
     const char *mangle;
 } Launch;
 
-/* Ends the launcher with a message and status 2 */
+/* Exits with a message and status 2 */
 void die(const char *fmt, ...)
     __attribute__((format(printf, 1, 2), noreturn));
 
-/* The library that is preloaded: its path, or the end */
+/* Finds the library to preload, or exits */
 void find_library(char *path, size_t size);
 
 /*
  * Fill in @launch; returns the index of the first argument that is not an
- * option. --help and others that only print end the launcher.
+ * option. --help and others that only print exit.
  */
 int options_parse(Launch *launch, int argc, char **argv);
-/* Whether a state directory made with @old is one for these options */
+/* Checks whether a state directory made with @old fits these options */
 bool options_fit(const Launch *launch, const SimConfig *old);
 
 void state_dir_set(SimConfig *config, const char *dir);
-/* One that goes when the launcher and all that uses a device have ended */
+/* Make it temporary: it is removed when no process uses it any more */
 void state_dir_set_temporary(SimConfig *config);
 void state_dir_remove_unused(const SimConfig *config);
-/* Fill it, unless it has devices already */
+/* Fill it, unless it already has devices */
 void state_dir_make(Launch *launch);
 
 void make_dir(const char *path);
 
-/* The directories that list our devices besides the machine's own */
+/* The directories that list our devices and the machine's own */
 void make_host_sysfs(const SimConfig *config);
-/* What a VMM or a management program looks up in sysfs about a device */
+/* The sysfs files of a device that VMMs and management software read */
 void make_sysfs(const SimConfig *config, unsigned index);
 
 /*
- * Whether a program names a library that begins with @prefix as one that it
- * needs, and which it is
+ * Checks whether a program needs a library that begins with @prefix, and
+ * returns its name
  */
 bool elf_needs(const char *path, const char *prefix, char *name, size_t size);
 

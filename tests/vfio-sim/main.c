@@ -69,7 +69,7 @@ static void load(void)
         return;
     }
     bound = sim_config_bound(&config);
-    /* Without a driver nobody gets to use this one */
+    /* Without a driver this one is never used */
     kernel = sim_kernel_find(bound ? bound : "none");
     if (!kernel) {
         return;

@@ -2,8 +2,8 @@
  * vfio-sim: replies and registers that no kernel or device should give
  *
  * A malformation is a row of changes to the bytes of one reply. Offsets are
- * those of the structs in <linux/vfio.h>: the first capability comes right
- * behind the struct, and every generation adds them in the same order.
+ * those of the structs in <linux/vfio.h>: the first capability follows the
+ * struct immediately, and every generation adds them in the same order.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -141,7 +141,7 @@ static const Mangle mangles[] = {
       CAP, false, { DEV(OP_SET, 4, D_CAP, 1) } },
     { "device-cap-offset-8", "the chain begins in the struct", CAP, false,
       { DEV(OP_SET, 4, D_CAP, 8) } },
-    { "device-cap-offset-out", "the chain begins behind the reply", CAP,
+    { "device-cap-offset-out", "the chain begins beyond the reply", CAP,
       false, { DEV(OP_SET, 4, D_CAP, 0x1000) } },
     { "device-cap-offset-max", "the chain begins at 0xfffffff8", CAP, false,
       { DEV(OP_SET, 4, D_CAP, 0xfffffff8) } },
@@ -149,7 +149,7 @@ static const Mangle mangles[] = {
       { DEV(OP_SET, 4, D_CAP_NEXT, D_CAP_ID) } },
     { "device-cap-back", "the chain goes back into the struct", CAP, false,
       { DEV(OP_SET, 4, D_CAP_NEXT, 8) } },
-    { "device-cap-next-out", "the next capability is behind the reply", CAP,
+    { "device-cap-next-out", "the next capability is beyond the reply", CAP,
       true, { DEV(OP_SET, 4, D_CAP_NEXT, 0x1000) } },
     { "device-cap-next-max", "the next capability is at 0xfffffff8", CAP,
       true, { DEV(OP_SET, 4, D_CAP_NEXT, 0xfffffff8) } },
@@ -181,7 +181,7 @@ static const Mangle mangles[] = {
       { DEV(OP_SET, 4, D_REGIONS, 9) } },
     { "device-regions-10", "one region too few", CXL, false,
       { DEV(OP_SET, 4, D_REGIONS, 10) } },
-    { "device-regions-more", "a region that cannot be asked for", CXL, true,
+    { "device-regions-more", "a region that cannot be queried", CXL, true,
       { DEV(OP_SET, 4, D_REGIONS, 12) } },
     { "device-irqs-0", "no interrupts", CXL, false,
       { DEV(OP_SET, 4, D_IRQS, 0) } },
@@ -197,7 +197,7 @@ static const Mangle mangles[] = {
         DEV(OP_SET, 8, 32, 1 | 3ull << 32), DEV(OP_SET, 8, 40, 0x30),
         DEV(OP_SET, 8, 48, 0x31200), DEV(OP_SET, 8, 56, 1 << 28),
         DEV(OP_CUT, 0, 64, 0) } },
-    { "form-newer", "one that nobody knows yet", CAP, false,
+    { "form-newer", "a form that is not known yet", CAP, false,
       { DEV(OP_SET, 8, 32, 0x1122334455667788), DEV(OP_SET, 8, 40, 0x99),
         DEV(OP_SET, 8, 48, ~0ull) } },
     { "form-zero", "all zero", CAP, false,
@@ -211,7 +211,7 @@ static const Mangle mangles[] = {
 
     { "v2-bar-2", "a BAR that has no component registers", V2, false,
       { DEV(OP_SET, 1, V2_BAR, 2) } },
-    { "v2-bar-6", "BAR 6, which there is not", V2, false,
+    { "v2-bar-6", "BAR 6, which does not exist", V2, false,
       { DEV(OP_SET, 1, V2_BAR, 6) } },
     { "v2-bar-255", "BAR 255", V2, false, { DEV(OP_SET, 1, V2_BAR, 255) } },
     { "v2-reserved", "a reserved byte that is not zero", V2, false,
@@ -245,7 +245,7 @@ static const Mangle mangles[] = {
 
     { "v3-bar-2", "a BAR that has no component registers", V3, false,
       { DEV(OP_SET, 4, V3_BAR, 2) } },
-    { "v3-bar-6", "BAR 6, which there is not", V3, false,
+    { "v3-bar-6", "BAR 6, which does not exist", V3, false,
       { DEV(OP_SET, 4, V3_BAR, 6) } },
     { "v3-not-committed", "no flag says that the firmware has committed", V3,
       false, { DEV(OP_CLEAR, 4, V3_FLAGS, 1) } },
@@ -297,7 +297,7 @@ static const Mangle mangles[] = {
       { MEM(OP_SET, 4, R_CAP, 0) } },
     { "memory-cap-offset-4", "the chain begins in the struct", CXL, false,
       { MEM(OP_SET, 4, R_CAP, 4) } },
-    { "memory-cap-offset-out", "the chain begins behind the reply", CXL,
+    { "memory-cap-offset-out", "the chain begins beyond the reply", CXL,
       false, { MEM(OP_SET, 4, R_CAP, 0x1000) } },
     { "memory-cap-loop", "the type is followed by itself", CXL, false,
       { MEM(OP_SET, 2, R_CAP_ID, 99), MEM(OP_SET, 4, R_CAP_NEXT, R_CAP_ID) } },
@@ -359,7 +359,7 @@ static const Mangle mangles[] = {
       { REGS(OP_SET, 4, R_CAP_NEXT, 0), REGS(OP_CUT, 0, 48, 0) } },
     { "geometry-bar-2", "a BAR that has no component registers", GEO, false,
       { REGS(OP_SET, 4, G_BAR, 2) } },
-    { "geometry-bar-6", "BAR 6, which there is not", GEO, false,
+    { "geometry-bar-6", "BAR 6, which does not exist", GEO, false,
       { REGS(OP_SET, 4, G_BAR, 6) } },
     { "geometry-bar-max", "BAR 0xffffffff", GEO, false,
       { REGS(OP_SET, 4, G_BAR, 0xffffffff) } },
@@ -392,7 +392,7 @@ static const Mangle mangles[] = {
     { "bar-fails", "GET_REGION_INFO of the BAR fails", CXL, false,
       { BAR(OP_FAIL, 0, 0, EINVAL) } },
     { "bar-size-0", "no BAR", CXL, false, { BAR(OP_SET, 8, R_SIZE, 0) } },
-    { "bar-size-small", "the registers are behind the BAR", CXL, false,
+    { "bar-size-small", "the registers are beyond the BAR", CXL, false,
       { BAR(OP_SET, 8, R_SIZE, 0x1000) } },
     { "bar-no-mmap", "a BAR that cannot be mapped", CXL, true,
       { BAR(OP_CLEAR, 4, R_FLAGS, MMAP) } },
@@ -403,13 +403,13 @@ static const Mangle mangles[] = {
       { BAR(OP_CLEAR, 4, R_FLAGS, CAPS), BAR(OP_SET, 4, R_CAP, 0) } },
     { "sparse-none", "no area can be mapped", CXL, true,
       { BAR(OP_SET, 4, S_COUNT, 0) } },
-    { "sparse-count", "more areas than there is room", CXL, false,
+    { "sparse-count", "more areas than there is room for", CXL, false,
       { BAR(OP_SET, 4, S_COUNT, 0x10000000) } },
     { "sparse-count-max", "0xffffffff areas", CXL, false,
       { BAR(OP_SET, 4, S_COUNT, 0xffffffff) } },
     { "sparse-block", "an area over the registers", CXL, false,
       { BAR(OP_SET, 8, S_AREA0, 0), BAR(OP_SET, 8, S_SIZE0, 0x40000) } },
-    { "sparse-out", "an area behind the BAR", CXL, false,
+    { "sparse-out", "an area beyond the BAR", CXL, false,
       { BAR(OP_SET, 8, S_AREA0, 0x40000), BAR(OP_SET, 8, S_SIZE0, 0x10000) } },
     { "sparse-wrap", "an area around the end of all addresses", CXL, false,
       { BAR(OP_SET, 8, S_AREA0, ~0xfffull), BAR(OP_SET, 8, S_SIZE0, 0x2000) } },
@@ -423,7 +423,7 @@ static const Mangle mangles[] = {
       { BAR(OP_SET, 2, R_CAP_ID, 99), BAR(OP_SET, 4, R_CAP_NEXT, 32) } },
 
     /* What the component registers say */
-    { "array-ones", "nobody answers at the capability array", CXL, false,
+    { "array-ones", "no response at the capability array", CXL, false,
       { CM(OP_SET, 0, 0xffffffff) } },
     { "array-zero", "the capability array's header is zero", CXL, false,
       { CM(OP_SET, 0, 0) } },
@@ -433,7 +433,7 @@ static const Mangle mangles[] = {
       { CM(OP_CLEAR, 0, 0xff000000) } },
     { "array-full", "the capability array has 255 entries", CXL, true,
       { CM(OP_OR, 0, 0xff000000) } },
-    { "array-full-no-hdm", "255 entries, and none of an HDM decoder", CXL,
+    { "array-full-no-hdm", "255 entries, none of them for an HDM decoder", CXL,
       false, { CM(OP_OR, 0, 0xff000000), CM(OP_OR, CM_HDM_ENTRY, 0xff) } },
     { "hdm-missing", "no HDM decoder in the capability array", CXL, false,
       { CM(OP_OR, CM_HDM_ENTRY, 0xff) } },
@@ -451,9 +451,9 @@ static const Mangle mangles[] = {
       { CM(OP_ADD, CM_RAS_ENTRY, (CM_HDM - CM_RAS) << 20) } },
     { "ras-missing", "no RAS in the capability array", CXL, true,
       { CM(OP_OR, CM_RAS_ENTRY, 0xff) } },
-    { "hdm-moved", "the HDM decoder is not where the kernel has it", CXL,
+    { "hdm-moved", "the HDM decoder is not where the kernel reports it", CXL,
       false, { CM(OP_ADD, CM_HDM_ENTRY, 0x10000000) } },
-    { "hdm-ones", "nobody answers at the HDM decoder", CXL, false,
+    { "hdm-ones", "no response at the HDM decoder", CXL, false,
       { CM(OP_SET, CM_HDM, 0xffffffff), CM(OP_SET, CM_CTRL, 0xffffffff) } },
     { "hdm-count-2", "2 decoders, room for one", CXL, false,
       { CM(OP_ADD, CM_HDM, 1) } },
@@ -556,8 +556,8 @@ void sim_mangle_help(void)
     unsigned i, k;
 
     puts("Malformations for --mangle=, with the generations that they "
-         "concern. One that is\nmarked * does not keep a program from using "
-         "the device.");
+         "concern. One that is\nmarked * does not prevent a program from "
+         "using the device.");
     for (i = 1; i < NUM(mangles); i++) {
         const Mangle *m = &mangles[i];
 

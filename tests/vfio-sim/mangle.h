@@ -43,7 +43,7 @@ typedef enum SimWhere {
 /* Number of a malformation, 0 for "none", -1 if there is none of that name */
 int sim_mangle_find(const char *name);
 const char *sim_mangle_name(unsigned n);
-/* Whether it makes a difference to this kernel generation */
+/* Checks whether it makes a difference to this kernel generation */
 bool sim_mangle_concerns(unsigned n, const char *kernel);
 void sim_mangle_help(void);
 
@@ -54,7 +54,7 @@ bool sim_mangle_reply(unsigned n, SimWhere where, SimReply *reply,
 int sim_mangle_error(unsigned n, SimWhere where);
 uint32_t sim_mangle_cm(unsigned n, unsigned off, uint32_t value);
 void sim_mangle_config(unsigned n, unsigned pos, uint8_t *buf, size_t count);
-/* How much of @done bytes a read or write admits to */
+/* Returns how many of @done bytes a read or write reports */
 size_t sim_mangle_count(unsigned n, SimWhere where, size_t done);
 
 #endif /* VFIO_SIM_MANGLE_H */

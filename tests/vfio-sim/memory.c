@@ -92,7 +92,7 @@ void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
         *err = mmap_check(dev, region, off, len, flags);
     }
     if (*err < 0) {
-        /* The kernel asks the driver when the old mapping is gone already */
+        /* The kernel asks the driver after it has removed the old mapping */
         if (flags & MAP_FIXED) {
             sys_munmap(addr, len);
             sim_mmap_gone((uintptr_t)addr, len);

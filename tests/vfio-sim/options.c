@@ -28,8 +28,8 @@ struct Option {
     void (*set)(Launch *launch, const Option *option, const char *value);
     size_t field;           /* for setters that serve several options */
     /*
-     * Whether an existing state directory has what the option asks for. NULL:
-     * the option does not concern it.
+     * Checks whether an existing state directory matches the option. NULL: the
+     * option does not concern it.
      */
     bool (*fits)(const SimConfig *wanted, const SimConfig *old);
     const char *heading;    /* of the options from here on */
@@ -44,7 +44,7 @@ static const char control_help[] =
 "  writes HOST [clear]  writes that reached the kernel, the last 1024\n"
 "  stats HOST           counts of resets, interrupts, accesses, ...\n"
 "  fault HOST OP errno=N [count=K] [skip=M]   let OP fail, K times or always,\n"
-"                       after it was done M times; OP is an ioctl\n"
+"                       after M calls have passed; OP is an ioctl\n"
 "                       (device_reset, ioas_map, ...), open, cxl-reset, any,\n"
 "                       or pread-, pwrite-, mmap- with a region (bar0, config,\n"
 "                       memory, comp-regs, ...)\n"
@@ -66,7 +66,7 @@ static const char control_help[] =
 "                       reset or D3\n"
 "  set HOST dvsec-snapshot=0|1       v6: Memory_Active in the DVSEC stays set\n"
 "  set HOST no-bar-areas=0|1         v6: no part of BAR 0 can be mapped\n"
-"  set HOST guard-map=0|1            none: as --guard-map\n"
+"  set HOST guard-map=0|1            none: like --guard-map\n"
 "  set HOST pfnmap=0|1  whether iommufd maps device memory by its address\n"
 "  set HOST lose-invalidations=N     the next N commands behind its SMMUv3 are\n"
 "                       acknowledged and not done\n"
@@ -75,7 +75,7 @@ static const char control_help[] =
 "  irq HOST N           let the device raise interrupt N\n"
 "  err HOST, req HOST   signal the error or the unplug request eventfd\n"
 "\n"
-"Exit status: COMMAND's, 128 + N if signal N ended it, 2 on wrong usage, 126\n"
+"Exit status: COMMAND's, 128 + N if signal N ended it, 2 on a usage error, 126\n"
 "if COMMAND cannot be run and 127 if it is not found.\n";
 
 /* -- setters */
@@ -105,7 +105,7 @@ static void set_kernel(Launch *launch, const Option *option, const char *value)
             return;
         }
     }
-    die("--kernel=%s is unknown; there are" SIM_KERNELS(WORD), value);
+    die("--kernel=%s is unknown; expected one of" SIM_KERNELS(WORD), value);
 }
 
 static void set_devices(Launch *launch, const Option *option,
@@ -154,7 +154,7 @@ static void set_decoders(Launch *launch, const Option *option,
 {
     uint64_t n;
 
-    /* Other numbers cannot be expressed, more would hit what is behind */
+    /* Other numbers cannot be encoded, more would overlap later registers */
     if (!sim_parse_number(value, 14, &n) || !n || (n > 1 && n % 2)) {
         die("--decoders=%s must be 1, 2, 4, 6, 8, 10, 12 or 14", value);
     }
@@ -257,7 +257,7 @@ static void set_mangle(Launch *launch, const Option *option, const char *value)
 static void add_spec(char **list, unsigned *n, const char *text)
 {
     if (*n == SIM_MAX_SPECS || strchr(text, '\n')) {
-        die("too many or odd options --fault and --set");
+        die("too many or malformed options --fault and --set");
     }
     list[(*n)++] = strdup(text);
 }
@@ -375,12 +375,12 @@ static const Option options[] = {
               "(default), unlocked, uncommitted, interleaved",
       .set = set_decoder, .fits = fits_decoder },
     { "geometry-id", .argument = "=N",
-      .help = "since v4: id of the capability that says where the registers "
-              "are (default 6, which is a guess)",
+      .help = "since v4: id of the capability that locates the registers "
+              "(default 6, which is a guess)",
       .set = set_text, .field = offsetof(Launch, geometry_id),
       .fits = fits_never },
     { "geometry-form", .argument = "=F",
-      .help = "since v4: its offset is u64 (default) or u32, as well",
+      .help = "since v4: type of its offset, u64 (default, a guess) or u32",
       .set = set_text, .field = offsetof(Launch, geometry_form),
       .fits = fits_never },
     { "inactive",
@@ -400,18 +400,18 @@ static const Option options[] = {
               "smmus=N, over which the devices are spread (one for each)",
       .set = set_iommu, .fits = fits_iommu },
     { "iova", .argument = "=x86|arm",
-      .help = "the host's IOVA ranges: which interrupt window they leave out "
+      .help = "the host's IOVA ranges: which interrupt window they exclude "
               "(default x86, with an SMMUv3 arm)",
       .set = set_iova },
     { "raise-memlock",
-      .help = "let programs raise the limit of locked memory, as a manager "
-              "of VMs that has privileges can",
+      .help = "let programs raise the limit on locked memory, as privileged "
+              "VM management software can",
       .set = set_flag, .field = offsetof(Launch, config.raise_memlock) },
     { "fault", .argument = "=SPEC",
-      .help = "as the control command \"fault\", from the start",
+      .help = "like the control command \"fault\", from the start",
       .set = add_fault, .fits = fits_never },
     { "set", .argument = "=SPEC",
-      .help = "as the control command \"set\", from the start",
+      .help = "like the control command \"set\", from the start",
       .set = add_knob, .fits = fits_never },
 
     { "state-dir", .argument = "=DIR", .heading = "Running",
@@ -521,7 +521,7 @@ static void set_knob(SimConfig *config, const char *knob, const char *value)
     }
 }
 
-/* "HOST REST": returns REST, or dies if HOST is none of the devices */
+/* "HOST REST": returns REST, or exits if HOST is none of the devices */
 static const char *spec_device(const SimConfig *config, const char *option,
                                const char *spec)
 {

@@ -101,7 +101,7 @@ int sim_path_open(const char *path, int flags)
     return ret;
 }
 
-/* Directories in which the launcher has put ours beside the machine's */
+/* Directories in which the launcher has put ours next to the machine's */
 static bool sysfs_merged(const char *path)
 {
     static const char *const dirs[] = {
@@ -121,7 +121,7 @@ static bool sysfs_merged(const char *path)
     return false;
 }
 
-/* Otherwise only what belongs to a device of ours */
+/* Otherwise only paths that belong to a device of ours */
 static bool sysfs_ours(const char *path)
 {
     unsigned i;

@@ -1,6 +1,5 @@
 /*
- * vfio-sim: PCI configuration space, the device's and what vfio-pci makes of
- * it
+ * vfio-sim: PCI configuration space, of the device and as vfio-pci presents it
  *
  * A bit is either virtual (kept in vconfig) or the device's own (kept in hw),
  * and either writable or not.
@@ -96,7 +95,7 @@ static void fill_caps(uint8_t *c)
     sim_st16(c + SIM_CAP_EXP + PCI_EXP_LNKCTL2, 5);
 }
 
-/* Ordinary capabilities stand before, between and after those of CXL */
+/* There are ordinary capabilities before, between and after those of CXL */
 static void fill_ext_caps(SimDevice *dev, uint8_t *c)
 {
     uint64_t hpa = VFIO_SIM_HPA(dev->index);
@@ -369,7 +368,7 @@ ssize_t sim_config_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
 {
     size_t done = 0;
 
-    /* vfio-pci takes an access apart into aligned ones of up to 4 bytes */
+    /* vfio-pci splits an access into aligned ones of up to 4 bytes */
     while (done < count) {
         uint64_t at = pos + done;
         size_t left = count - done;

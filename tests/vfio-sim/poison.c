@@ -1,10 +1,10 @@
 /*
  * vfio-sim: uncorrectable errors in a device's memory
  *
- * The kernel tells a process by SIGBUS: at once the thread that asked for
- * early notice, which for a VMM is its main thread (action optional), and a
- * vCPU that has touched the place (action required). It lets only a thread
- * itself send such a signal, so both are made to.
+ * The kernel notifies a process by SIGBUS: immediately the thread that asked
+ * for early notice, which for a VMM is its main thread (action optional), and a
+ * vCPU that accesses the location (action required). Only a thread itself may
+ * send such a signal, so both are made to.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -48,7 +48,7 @@ const char *sim_poison(SimDevice *dev, const char *spec)
 {
     struct sigaction action = {
         .sa_handler = notice,
-        .sa_flags = SA_RESTART, /* no call of the VMM may fail for that */
+        .sa_flags = SA_RESTART, /* must not make calls of the VMM fail */
     };
     size_t length = strcspn(spec, " ");
     bool vcpu = !strcmp(spec + length, " vcpu");
@@ -62,8 +62,8 @@ const char *sim_poison(SimDevice *dev, const char *spec)
                              dev->kernel->mem_region) - 1, &at);
     free(offset);
     if (!valid) {
-        return "poison: expected an offset in the device's memory, and "
-               "perhaps vcpu";
+        return "poison: expected an offset in the device's memory, "
+               "optionally followed by vcpu";
     }
     while (m && (m->dev != dev || m->region != dev->kernel->mem_region ||
                  at < m->offset || at - m->offset >= m->len)) {
@@ -80,7 +80,7 @@ const char *sim_poison(SimDevice *dev, const char *spec)
     __atomic_store_n(&early, at, __ATOMIC_RELEASE);
     if (sigaction(NOTICE, &action, NULL) < 0 ||
         syscall(SYS_tgkill, getpid(), getpid(), NOTICE) < 0) {
-        return "poison: cannot tell the main thread";
+        return "poison: cannot notify the main thread";
     }
     return NULL;
 }

@@ -1,8 +1,8 @@
 /*
  * vfio-sim: the C library functions that the preloaded library replaces
  *
- * Each asks whether the path or descriptor is one of ours and otherwise goes
- * to the next function of that name (the C library's, or a sanitizer's).
+ * Each checks whether the path or descriptor is one of ours and otherwise calls
+ * the next function of that name (the C library's, or a sanitizer's).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -58,7 +58,7 @@ static long fail(long ret)
     return ret;
 }
 
-/* A descriptor came from elsewhere: what we knew of the number is stale */
+/* A descriptor came from elsewhere: our information on the number is stale */
 static int fresh(int fd)
 {
     if (fd >= 0 && sim_fd_known(fd)) {
@@ -200,7 +200,7 @@ ssize_t wrap_readlink(const char *path, char *out, size_t size)
     return next(path, out, size);
 }
 
-/* What readlink() is in a fortified program, as distributions build them */
+/* readlink() of fortified programs, as distributions build them */
 EXPORT(ssize_t, __readlink_chk, const char *path, char *out, size_t size,
        size_t room);
 ssize_t wrap___readlink_chk(const char *path, char *out, size_t size,
@@ -860,8 +860,9 @@ ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 }
 
 /*
- * A manager of VMs runs with privileges and raises the limit of locked memory
- * for its VMM. Nothing is locked here, so nothing is lost when it cannot.
+ * VM management software runs with privileges and raises the limit on locked
+ * memory for its VMM. No memory is locked here, so it does not matter if it
+ * cannot.
  */
 static int limit_set(int ret, int resource, const void *limit)
 {

@@ -14,7 +14,7 @@ void sim_reply_cap(SimReply *r, const void *cap, size_t size)
     uint32_t at = r->size, end = 0;
     uint32_t link = r->cap_field;
 
-    /* Hang it onto the last one, or the struct itself */
+    /* Append it to the last one, or to the struct itself */
     while (sim_ld32(r->buf + link)) {
         end = sim_ld32(r->buf + link);
         link = end + CAP_NEXT;
@@ -39,7 +39,7 @@ void sim_reply_send(const SimReply *reply, SimDevice *dev, SimWhere where,
     }
     odd = sim_mangle_reply(dev->st->knobs[SIM_KNOB_MANGLE], where, &r, given);
     if (r.size > r.head && given < r.size) {
-        /* Only how much room it takes */
+        /* Only report the room that it needs */
         sim_st32(r.buf + r.cap_field, 0);
         r.size = r.head;
     } else if (!odd) {

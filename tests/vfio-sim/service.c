@@ -155,7 +155,7 @@ static void client_receive(Client *c)
         return;
     }
     if (c->in == sizeof(c->line) && !memchr(c->line, '\n', c->in)) {
-        client_drop(c);     /* nobody sends lines that long */
+        client_drop(c);     /* no valid command is that long */
     }
 }
 

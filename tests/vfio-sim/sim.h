@@ -1,10 +1,10 @@
 /*
  * vfio-sim: a stand-in for the kernel's VFIO user interface
  *
- * What the parts of the preloaded library share. A function that answers for
- * the kernel returns a value >= 0 or a negative errno, like the kernel's own.
+ * Shared by the parts of the preloaded library. A function that acts for the
+ * kernel returns a value >= 0 or a negative errno, like the kernel's own.
  *
- * Locks: sim_lock() guards all that belongs to this process (file
+ * Locks: sim_lock() guards everything that belongs to this process (file
  * descriptors, mappings, interrupts). A device's state is shared by all
  * processes that use the state directory; sim_device_lock() guards it and is
  * taken inside sim_lock().
@@ -115,17 +115,17 @@ typedef struct SimAccel {
     uint32_t resets;
 } SimAccel;
 
-/* Lives in a file: from bind to unbind, whoever opens the device */
+/* Kept in a file from bind to unbind, regardless of who opens the device */
 typedef struct SimState {
     uint64_t magic;
     pthread_mutex_t lock;
     uint8_t hw[SIM_CONFIG_SIZE];        /* physical configuration space */
-    uint8_t vconfig[SIM_CONFIG_SIZE];   /* what vfio-pci virtualises of it */
+    uint8_t vconfig[SIM_CONFIG_SIZE];   /* bits that vfio-pci virtualises */
     uint32_t cm[SIM_CM_SIZE / 4];       /* physical CM area */
     uint32_t shadow[SIM_CM_SIZE / 4];   /* the kernel's copy of it */
     uint8_t dvsec[SIM_CXL_DVSEC_LEN];   /* the kernel's copy, if it has one */
     uint32_t dvsec_locked;
-    uint32_t mem_active;                /* the kernel lets memory be touched */
+    uint32_t mem_active;                /* the kernel allows access to memory */
     uint32_t reset_failed;
     uint32_t in_reset;
     uint64_t active_at;                 /* memory is away until then, ns */
@@ -155,14 +155,14 @@ typedef struct SimDma {
     bool ats;               /* by translated requests, where enabled */
 } SimDma;
 
-/* What can be exported as a dma-buf */
+/* Regions that can be exported as a dma-buf */
 typedef enum SimDmaBuf {
     SIM_DMA_BUF_NONE,
     SIM_DMA_BUF_BARS,
     SIM_DMA_BUF_MEMORY,     /* and BARs */
 } SimDmaBuf;
 
-/* How one kernel generation differs from another */
+/* Differences between kernel generations */
 typedef struct SimKernel {
     bool cxl;               /* sets VFIO_DEVICE_FLAGS_CXL */
     bool geometry;          /* the registers' region says where they are */
@@ -192,7 +192,7 @@ typedef struct SimKernel {
     void (*hole)(SimDevice *dev, uint64_t *start, uint64_t *end);
     void (*bind)(SimDevice *dev);
     void (*open)(SimDevice *dev);
-    /* Resets the device and what the kernel knows of it, unless that fails */
+    /* Resets the device and the kernel's state of it, unless that fails */
     int (*reset)(SimDevice *dev, SimStat why);
     /* From D0 to D3 and back; NULL: nothing */
     void (*suspend)(SimDevice *dev);
@@ -269,9 +269,9 @@ const SimConfig *sim_config(void);
 SimDevice *sim_device(unsigned index);
 SimDevice *sim_device_by_host(const char *host);
 
-/* util.c: system calls that never come back to our own wrappers */
+/* util.c: system calls that bypass our own wrappers */
 int sys_open(const char *path, int flags, mode_t mode);
-/* Absolute paths are looked up from what is the root now */
+/* Absolute paths are looked up from the current root from now on */
 void sim_keep_root(void);
 int sys_close(int fd);
 int sys_dup(int fd);
@@ -334,7 +334,7 @@ int sim_fault(SimDevice *dev, const char *op);
 int sim_fault_locked(SimDevice *dev, const char *op);
 int sim_fault_any(const char *op);
 int sim_fault_region(SimDevice *dev, const char *op, unsigned region);
-/* Returns NULL or what is wrong with @spec */
+/* Returns NULL or an error message about @spec */
 const char *sim_fault_add(SimState *st, const char *spec);
 const char *sim_knob_set(SimDevice *dev, const char *spec);
 /* One of those that count down */
@@ -359,7 +359,7 @@ bool sim_fd_known(int fd);
 void sim_fd_dup(int from, int to);
 /* The program is about to close or has replaced the fd */
 void sim_fd_forget(int fd);
-/* Asks whether an inherited or received fd is one of ours */
+/* Checks whether an inherited or received fd is one of ours */
 SimFile *sim_fd_learn(int fd);
 void sim_fd_scan(void);
 /* Calls @fn for each open file of ours */
@@ -383,18 +383,18 @@ int sim_device_from_group(SimFile *group, const char *name);
 int sim_device_ioctl(SimFile *file, unsigned cmd, void *arg);
 ssize_t sim_device_rw(SimFile *file, void *buf, size_t count, uint64_t pos,
                       bool write);
-/* The first user of the device has come, the last one goes */
+/* The first open of the device, and its last close */
 void sim_device_first_open(SimDevice *dev);
 void sim_device_last_close(SimDevice *dev);
 int sim_device_reset(SimDevice *dev, SimStat why);
-/* Memory takes its time to be active again, SIM_KNOB_ACTIVE_DELAY */
+/* Memory takes a while to be active again, SIM_KNOB_ACTIVE_DELAY */
 void sim_device_memory_away(SimDevice *dev);
 /* The device's own part of it */
 void sim_device_reset_hw(SimDevice *dev);
 uint64_t sim_region_size(SimDevice *dev, unsigned region);
-/* Whether the program may touch what it has mapped of the region */
+/* Checks whether the program may access its mappings of the region */
 bool sim_region_accessible(SimDevice *dev, unsigned region);
-/* And is there a decoder behind what the kernel lets through? */
+/* And whether a decoder responds to accesses that the kernel lets through */
 bool sim_region_answers(SimDevice *dev, unsigned region);
 
 /* region.c */
@@ -454,7 +454,7 @@ void sim_component_bind(SimDevice *dev);
 void sim_component_reset(SimDevice *dev);
 bool sim_component_committed(SimDevice *dev);
 unsigned sim_component_decoders(SimDevice *dev);
-/* A register at @cm_off as the program gets to see it */
+/* A register at @cm_off as the program sees it */
 uint32_t sim_component_show(SimDevice *dev, unsigned cm_off, uint32_t value);
 uint32_t sim_component_read(SimDevice *dev, uint64_t off);
 void sim_component_write(SimDevice *dev, uint64_t off, uint32_t value);
@@ -483,7 +483,7 @@ typedef struct SimMmap {
     unsigned region;
     uint64_t offset;
     int prot;
-    bool open;              /* the program may touch it */
+    bool open;              /* the program may access it */
     bool populated;         /* its pages have been faulted in */
     struct SimMmap *next;
 } SimMmap;
@@ -499,9 +499,12 @@ const SimMmap *sim_mmap_first(void);
 /* Opens or closes the mappings of a device after a change of its state */
 void sim_mmap_update(SimDevice *dev);
 
-/* poison.c: "OFFSET" or "OFFSET vcpu" of its memory; returns what is wrong */
+/*
+ * poison.c: "OFFSET" or "OFFSET vcpu" of its memory; returns NULL or an error
+ * message
+ */
 const char *sim_poison(SimDevice *dev, const char *spec);
-/* By a vCPU before it runs: true if it is not to, but has got a signal */
+/* Called by a vCPU before it runs; true if it got a signal and must not run */
 bool sim_poison_touched(void);
 
 /* space.c: DMA mappings */
@@ -551,8 +554,8 @@ bool sim_space_bisects(SimSpace *space, uint64_t iova);
 uint64_t sim_space_unmap(SimSpace *space, uint64_t iova, uint64_t last);
 const SimSpace *sim_space_first(void);
 /*
- * Counts the mappings of a device's memory that are still there when it goes
- * out of reach: what unmaps them too late
+ * Counts the mappings of a device's memory that still exist when it becomes
+ * inaccessible, that is, those that are unmapped too late
  */
 void sim_space_stale(SimDevice *dev, bool out_of_reach);
 /* Returns the bytes done before the first address that faults */
@@ -611,7 +614,7 @@ typedef struct SimDmaBufRange {
 } SimDmaBufRange;
 
 int sim_dmabuf_feature(SimDevice *dev, struct vfio_device_feature *arg);
-/* What IOMMU_IOAS_MAP_FILE makes of the dma-buf */
+/* Maps the dma-buf for IOMMU_IOAS_MAP_FILE */
 int sim_dmabuf_map(SimFile *file, uint64_t start, SimMap *map);
 void sim_dmabuf_revoke(SimDevice *dev);
 /* The device has been closed: its dma-bufs will not come back */

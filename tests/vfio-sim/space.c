@@ -128,7 +128,7 @@ int sim_space_map(SimSpace *space, const SimMap *map)
     return 0;
 }
 
-/* What pinning the pages would find: -EFAULT where there is nothing */
+/* Checks as pinning the pages would: -EFAULT if there is no mapping */
 int sim_space_user_memory(uint64_t vaddr, uint64_t size, bool write)
 {
     int fd = sys_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
@@ -232,7 +232,7 @@ static size_t map_rw(const SimMap *m, uint64_t off, void *buf, size_t len,
     if (!m->dev) {
         return sim_copy_user(buf, m->vaddr + off, len, write);
     }
-    /* Pages of a device: the mapping knows them, whatever the VA shows now */
+    /* Pages of a device: known to the mapping, regardless of the current VA */
     if (m->region == VFIO_SIM_COMPONENT_BAR) {
         n = write ? sys_pwrite(m->dev->bar0_fd, buf, len, m->offset + off) :
                     sys_pread(m->dev->bar0_fd, buf, len, m->offset + off);

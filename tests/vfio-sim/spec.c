@@ -1,5 +1,5 @@
 /*
- * vfio-sim: what a test writes to ask for a fault or to set a knob
+ * vfio-sim: parser for the faults and knobs that a test requests
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -63,7 +63,7 @@ static const struct {
     [SIM_KNOB_MANGLE] = { "mangle", 0 },
 };
 
-/* "device_reset" and "reset" are the same */
+/* "device_reset" and "reset" are equivalent */
 bool sim_op_is(const char *full, const char *name)
 {
     static const char *const prefixes[] = { "device_", "group_", "iommu_" };

@@ -158,7 +158,7 @@ static void remove_temporary(void)
 
 /*
  * Leave a process behind that removes the directory when the launcher has
- * ended, however that came about, and nothing in the background uses it.
+ * exited for any reason and no background process uses it.
  */
 static void start_guard(const SimConfig *config)
 {
@@ -183,7 +183,7 @@ static void start_guard(const SimConfig *config)
     dup2(null, 0);
     dup2(null, 1);
     dup2(null, 2);
-    /* What the caller has left open is not for us to keep */
+    /* Do not keep descriptors that the caller has left open */
     for (fd = 3; fd < 1024; fd++) {
         if (fd != alive[0]) {
             close(fd);
@@ -204,7 +204,7 @@ static void start_guard(const SimConfig *config)
     _exit(0);
 }
 
-/* Memory is the best place, if there is enough of it */
+/* Prefer memory, if there is enough of it */
 void state_dir_set_temporary(SimConfig *config)
 {
     const char *base = getenv("TMPDIR");
@@ -227,7 +227,7 @@ void state_dir_set_temporary(SimConfig *config)
     start_guard(config);
 }
 
-/* At once, unless a command that went into the background needs it */
+/* Remove it now, unless a command in the background needs it */
 void state_dir_remove_unused(const SimConfig *config)
 {
     struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };

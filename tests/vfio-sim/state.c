@@ -1,5 +1,5 @@
 /*
- * vfio-sim: a device's state, which outlives the processes that use it
+ * vfio-sim: a device's state, which survives the processes that use it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -87,7 +87,7 @@ void sim_log_write(SimDevice *dev, unsigned region, uint64_t offset,
     memcpy(&w->value, buf, size < 8 ? size : 8);
 }
 
-/* What the driver does when it binds to the device */
+/* Actions of the driver when it binds to the device */
 static void state_bind(SimDevice *dev)
 {
     const SimConfig *cfg = sim_config();

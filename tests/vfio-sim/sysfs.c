@@ -80,7 +80,7 @@ static void link_entries(const SimConfig *config, const char *path)
     }
     while ((entry = readdir(real))) {
         if (entry->d_name[0] != '.') {
-            /* make_link() leaves alone what is there already */
+            /* make_link() does not touch existing files */
             snprintf(target, sizeof(target), "%s/%s", path, entry->d_name);
             make_link(target, dir, entry->d_name);
         }
@@ -88,7 +88,7 @@ static void link_entries(const SimConfig *config, const char *path)
     closedir(real);
 }
 
-/* After the devices: what they have hides what the machine has */
+/* After the devices: their files hide those of the machine */
 void make_host_sysfs(const SimConfig *config)
 {
     link_entries(config, "/sys/kernel/iommu_groups");

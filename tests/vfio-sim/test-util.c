@@ -1,5 +1,5 @@
 /*
- * What the tests of vfio-sim share
+ * Shared by the tests of vfio-sim
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,5 +1,5 @@
 /*
- * What the tests of vfio-sim share
+ * Shared by the tests of vfio-sim
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,7 +27,7 @@
 
 /* Reads a mapped dword; false if that raises SIGBUS */
 bool touch(volatile uint32_t *p, uint32_t *value);
-/* The same of the dword that @p is in */
+/* Does the same for the dword that contains @p */
 bool accessible(const void *p);
 
 /* vfio-sim's control channel; replies are one line and to be freed */

@@ -1,6 +1,7 @@
 /*
- * Conformance test of the kernel generations: memory that is there as long as
- * the decoder is, and the filter for devices that nobody handles as CXL
+ * Conformance test of the kernel generations: memory that is accessible as long
+ * as the decoder is committed, and the filter for devices that are not handled
+ * as CXL
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -39,7 +40,7 @@ static void test_memory_space(void)
     device_close(d);
 }
 
-/* The decoder does not survive D3, the driver brings it back */
+/* The decoder does not survive D3, the driver restores it */
 static void test_low_power(void)
 {
     Device *d = device_open();
@@ -120,7 +121,7 @@ static void test_no_bar_areas(void)
     device_close(d);
 }
 
-/* What a user has left in config space is not for the next one */
+/* The next user does not see what a user has left in config space */
 static void test_config_restored(void)
 {
     Device *d = device_open();

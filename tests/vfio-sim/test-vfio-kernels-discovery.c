@@ -1,5 +1,5 @@
 /*
- * Conformance test of the kernel generations: what user space finds
+ * Conformance test of the kernel generations: discovery by user space
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -121,7 +121,7 @@ static void test_regions(void)
     device_close(d);
 }
 
-/* The capability whose id and layout nobody has settled */
+/* The capability whose id and layout are not settled */
 static void test_geometry(void)
 {
     Device *d = device_open();
@@ -150,7 +150,7 @@ static void test_geometry(void)
     device_close(d);
 }
 
-/* What the kernel does with devices that are not quite as it expects */
+/* Devices that are not quite as the kernel expects */
 static void test_bind(void)
 {
     SimDeviceInfo info = { .argsz = sizeof(info) };
@@ -243,7 +243,7 @@ static void test_bar_hole(void)
     uint32_t value = 0x12345678;
 
     if (is(V2S)) {
-        /* Nobody stops it: this is the hardware, with the host's address */
+        /* It is not stopped: this is the hardware, with the host's address */
         g_assert_cmpint(get32(d, d->bar, reg + SIZE_HI), ==, hdm(d, SIZE_HI));
         g_assert_true(get32(d, d->bar, reg + CTRL) & COMMITTED);
     } else if (is(V3 | V4)) {

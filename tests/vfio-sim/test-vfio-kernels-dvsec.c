@@ -16,7 +16,7 @@ static void set_dvsec(Device *d, unsigned reg, uint32_t value, unsigned size)
     set_cfg(d, d->dvsec + reg, value, size);
 }
 
-/* The two revisions take an access apart differently */
+/* The two revisions split an access differently */
 static void v2_dvsec_sizes(Device *d)
 {
     bool fields = is(V2RS);
@@ -152,7 +152,7 @@ static void test_dvsec(void)
     }
 }
 
-/* Who notices that a guest asks for a CXL reset? */
+/* Handling of a guest's request for a CXL reset */
 static void test_cxl_reset(void)
 {
     Device *d = device_open();
@@ -184,7 +184,7 @@ static void test_cxl_reset_fails(void)
     control_ok("fault %s cxl-reset errno=%d count=1", host, EIO);
     set_dvsec(d, CONTROL2, 4, 2);
     g_assert_cmpint(dvsec(d, STATUS2) & 6, ==, 4);
-    /* v2 goes on as after one that has worked */
+    /* v2 continues as after a successful one */
     g_assert_cmpint(accessible(p), ==, is(V2R));
     reset(d);
     g_assert_true(accessible(p));
@@ -211,7 +211,7 @@ static void test_cache(void)
         g_usleep(10 * 1000);
     }
     g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, 1);
-    /* v2 passes nothing on without the doorbell, not even the way back */
+    /* v2 forwards nothing without the doorbell, not even clearing the bit */
     set_dvsec(d, CONTROL2, 0, 2);
     g_assert_cmpint(dvsec(d, CONTROL2) & 1, ==, 0);
     g_assert_cmpint(dvsec(d, STATUS2) & 1, ==, is(V56) ? 0 : 1);

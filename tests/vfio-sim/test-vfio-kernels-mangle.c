@@ -18,7 +18,7 @@ static void add_reply(GString *s, Device *d, unsigned long cmd, void *arg)
     }
 }
 
-/* All that a malformation may touch, as one string */
+/* Everything that a malformation may change, as one string */
 static GString *view(Device *d)
 {
     static const unsigned sizes[] = { 32, 16384 };
@@ -61,7 +61,7 @@ static GString *view(Device *d)
     return s;
 }
 
-/* Every one makes a difference, and only until it is taken back */
+/* Each malformation makes a difference, until it is removed */
 static void test_mangle(void)
 {
     Device *d = device_open();

@@ -44,7 +44,7 @@ static void test_memory_fd(void)
     if (is(V5)) {
         memory_space(d, false);
         fails(get(d, d->mem, 0, back, 16), EIO);
-        /* Where it ends is looked at first */
+        /* The end is checked first */
         fails(get(d, d->mem, end, back, 16), EINVAL);
         memory_space(d, true);
     }
@@ -193,7 +193,7 @@ static void test_dma_buf_exporter(void)
     device_close(d);
 }
 
-/* An anonymous file: who looks at it must not take it for a regular one */
+/* An anonymous file, which must not look like a regular one */
 static void test_file_type(void)
 {
     Device *d = device_open();
@@ -250,7 +250,7 @@ static void test_dma_buf(void)
     device_close(d);
 }
 
-/* Memory goes with Memory Space, or where it does not, in low power */
+/* Memory becomes inaccessible without Memory Space or, if not, in low power */
 static void withdraw(Device *d)
 {
     if (is(V6)) {
@@ -287,7 +287,7 @@ static void test_dma_buf_revoke(void)
     give_back(d);
     ok(map_file(d, born, 0, 0x1000, 0x1000));
     unmap(d, 0x1000, 0x1000);
-    /* The buffer is back, what was mapped through it is not */
+    /* The buffer is valid again, but mappings made through it are not */
     maps = control("maps");
     g_assert_nonnull(strstr(maps, "\"backing\": \"dma-buf\", "
                                   "\"kind\": \"memory\""));
@@ -316,14 +316,14 @@ static void test_dma_buf_revoke(void)
     ok(map_file(d, fd, 0, size, iova));
     device_close(d);
 
-    /* It does not outlive what it was exported by, whoever opens that next */
+    /* It does not survive its exporter, even if that is opened again */
     d = device_open_by(open_iommufd);
     fails(map_file(d, fd, 0, size, iova), ENODEV);
     close(fd);
     device_close(d);
 }
 
-/* Mappings that the user should have taken away before */
+/* Mappings that the user should have removed before */
 static void test_stale_maps(void)
 {
     Device *d = device_open();
@@ -366,7 +366,7 @@ static void test_page_faults(void)
     g_assert_cmpint(stat_of(host, "page-faults"), ==, size / page);
     g_assert_cmpint(stat_of(host, "memory-maps"), ==, 2);
     ok(ioctl(d->container, VFIO_IOMMU_UNMAP_DMA, &u));
-    /* Until they are mapped anew */
+    /* Until they are mapped again */
     control_ok("set %s fault-ns=%u", host, (unsigned)(page / 16));
     g_assert_true(mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                        d->fd, region(d->mem, 0)) == p);

@@ -1,5 +1,5 @@
 /*
- * Conformance test of the kernel generations: how long what was written lasts
+ * Conformance test of the kernel generations: how long written values last
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -84,7 +84,7 @@ static void reset_once(bool lost)
     if (is(V2S)) {
         bool keeps = is(V2RS) && !lost;
 
-        /* Which revision a real kernel has is not known */
+        /* The revision of a real kernel is not known */
         if (real && is(V2RS)) {
             keeps = hdm(d, BASE_HI);
         }
@@ -99,7 +99,7 @@ static void reset_once(bool lost)
         g_assert_true(hdm(d, CTRL) & COMMITTED);
         g_assert_cmpint(hdm(d, BASE_HI), ==, host_address(d) >> 32);
     }
-    /* Since v5 it is a CXL reset; what it clears the device decides */
+    /* Since v5 it is a CXL reset; the device decides what it clears */
     g_assert_true(accessible(p));
     if (!real) {
         g_assert_cmpint(p[0], ==, is(V56) ? 0 : 0x11223344);
@@ -121,7 +121,7 @@ static void test_reset_loses_base(void)
     reset_once(true);
 }
 
-/* What one of the vendor's kernels does */
+/* Behaviour of one of the vendor's kernels */
 static void test_reset_enables(void)
 {
     Device *d = device_open();
@@ -161,10 +161,10 @@ static void test_reset_uncommitted(void)
         fails(get(d, d->mem, 0, &value, 4), EIO);
     }
     if (is(V2S)) {
-        /* Where it ends is looked at first */
+        /* The end is checked first */
         g_assert_cmpint(get(d, d->mem, d->mem_size, &value, 4), ==, 0);
     } else if (is(V5)) {
-        /* Let through, to where nobody answers */
+        /* Let through, without a response */
         g_assert_cmphex(get32(d, d->mem, 0), ==, UINT32_MAX);
     }
     if (!is(V3)) {
@@ -177,7 +177,7 @@ static void test_reset_uncommitted(void)
     d = device_open();
     p = map_memory(d);
     g_assert_cmpint(accessible(p), ==, !closed);
-    /* With others an open does not look at the decoder */
+    /* With others an open does not check the decoder */
     g_assert_cmpint(map_dma(d, p, 0x2000), ==, is(V2S | V6) ? -EFAULT : 0);
     control_ok("set %s hardware-committed=1", host);
     reset(d);
@@ -236,7 +236,7 @@ static void test_flr(void)
     device_close(d);
 }
 
-/* A reset that fails leaves nothing that could be touched */
+/* After a failed reset nothing is accessible */
 static void test_reset_fails(void)
 {
     Device *d = device_open();
@@ -269,7 +269,7 @@ static int hot_reset(Device *d)
     return ioctl(d->fd, VFIO_DEVICE_PCI_HOT_RESET, &arg);
 }
 
-/* Since v5 the port keeps a hot reset from the device, unless told otherwise */
+/* Since v5 the port hides a hot reset from the device by default */
 static void test_hot_reset(void)
 {
     Device *d = device_open();

@@ -6,9 +6,9 @@
  * case runs in a process of its own under vfio-sim.
  *
  * With --device=ADDRESS the cases run on a real device instead, except those
- * that must tell the device or its firmware what to do. They reset the
- * device, write to its memory and change what the kernel lets them change;
- * bind the driver anew before the next run, as v3 keeps the changes until then.
+ * that must control the device or its firmware. They reset the device, write to
+ * its memory and change what the kernel lets them change; rebind the driver
+ * before the next run, as a kernel may keep the changes until then.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -189,7 +189,7 @@ static const Kernel *detect_newer(Device *d, unsigned mem)
     return find_kernel(gate ? "v5" : "v6");
 }
 
-/* Which generation has a real device's kernel? */
+/* Detects the generation of a real device's kernel */
 static const Kernel *detect(void)
 {
     struct {

@@ -1,5 +1,5 @@
 /*
- * Conformance test of the kernel generations: what its parts share
+ * Conformance test of the kernel generations: shared declarations
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -77,7 +77,7 @@ typedef struct Case {
     const char *env;
 } Case;
 
-/* What each part tests; the last has no name */
+/* Cases of each part; the last has no name */
 extern const Case discovery_cases[], hdm_cases[], reset_cases[], dvsec_cases[],
                   memory_cases[], active_cases[], mangle_cases[];
 
@@ -85,7 +85,7 @@ extern const Kernel *kernel;    /* the one below the running case */
 extern const char *host;
 extern bool real;              /* not vfio-sim's */
 
-/* Is the kernel one of these? */
+/* Checks whether the kernel is one of these */
 bool is(unsigned bits);
 
 /* Opening it, by group and container or by iommufd */
@@ -120,7 +120,7 @@ void power(Device *d, unsigned state);
 unsigned reg_off(Device *d, unsigned hdm_off);
 uint32_t hdm(Device *d, unsigned off);
 void set_hdm(Device *d, unsigned off, uint32_t value);
-/* Where the DVSEC says that the memory is */
+/* Address of the memory according to the DVSEC */
 uint64_t host_address(Device *d);
 
 void reset(Device *d);

@@ -59,7 +59,7 @@ void test_launcher(void)
            "true", NULL);
     expect(2, "set: expected", "--set=" HOST0 " nothing=1", "--", "true", NULL);
     expect(127, "not found", "--", "no-such-command-here", NULL);
-    expect(2, "nobody listens", "--control", dir, "devices", NULL);
+    expect(2, "no program listens", "--control", dir, "devices", NULL);
     expect(0, NULL, "--help", NULL);
     expect(0, NULL, "--library", NULL);
     expect(0, NULL, "-V", NULL);
@@ -160,7 +160,7 @@ void test_cleanup(void)
     g_assert_true(g_path_is_absolute(dir));
     g_assert_false(g_file_test(dir, G_FILE_TEST_EXISTS));
 
-    /* Nor does it stay when the launcher is killed, and the command with it */
+    /* It is also removed if the launcher is killed, and the command with it */
     kill_launcher();
 
     /* A command in the background keeps its state until it ends */

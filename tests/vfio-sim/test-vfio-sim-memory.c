@@ -38,7 +38,7 @@ static void test_mmap(void)
     map_fails(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, d.fd,
                    REGION(MEM_REGION)), EINVAL);
 
-    /* What is left of a mapping is known */
+    /* The rest of a mapping is known */
     munmap(p + PAGE, PAGE);
     reply = control("mmaps " HOST0);
     g_assert_nonnull(strstr(reply, "\"offset\": 0, \"size\": 4096"));
@@ -49,7 +49,7 @@ static void test_mmap(void)
     g_assert_cmpint(pread(d.fd, p, 16, REGION(MEM_REGION) + MEM), ==, 0);
 }
 
-/* The main thread learns of an error in memory that nobody has touched */
+/* The main thread is notified of an error in memory that was not accessed */
 static void test_poison(void)
 {
     struct timespec limit = { .tv_sec = 60 };

@@ -16,7 +16,7 @@
 
 #include "test-vfio-sim.h"
 
-/* In a directory that lists the machine's own as well */
+/* In a directory that lists the machine's own devices as well */
 static void listed(const char *path, const char *name)
 {
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
@@ -30,7 +30,7 @@ static void listed(const char *path, const char *name)
     g_assert_true(found);
 }
 
-/* What a manager of VMs looks for before it hands the device to one */
+/* Checks by VM management software before it hands out a device */
 static void test_manager(void)
 {
     struct rlimit limit = { .rlim_cur = 1ull << 40, .rlim_max = 1ull << 40 };

@@ -1,5 +1,5 @@
 /*
- * Test of vfio-sim: other processes, and the state that lasts
+ * Test of vfio-sim: other processes, and persistent state
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -97,7 +97,7 @@ static void test_inherit(void)
     fails(ioctl(d.fd, VFIO_DEVICE_GET_INFO, &info), EBADF);
 }
 
-/* What a forked child does with the parent's device */
+/* Use of the parent's device by a forked child */
 static int use_in_child(int fd)
 {
     g_autofree char *name = g_strdup_printf("control.%d", (int)getpid());

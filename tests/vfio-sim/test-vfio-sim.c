@@ -1,5 +1,5 @@
 /*
- * Test of vfio-sim: does it answer as the kernel does?
+ * Test of vfio-sim: conformance with the kernel
  *
  * Each case starts this program again under vfio-sim with a state directory
  * of its own. There it uses the VFIO interface directly, with no QEMU.

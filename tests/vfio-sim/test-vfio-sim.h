@@ -1,5 +1,5 @@
 /*
- * Test of vfio-sim: what its parts share
+ * Test of vfio-sim: shared declarations
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -44,7 +44,7 @@ typedef struct Case {
     unsigned runs;
 } Case;
 
-/* What each part tests; the last has no path */
+/* Cases of each part; the last has no path */
 extern const Case open_cases[], memory_cases[], interrupt_cases[],
                   register_cases[], process_cases[], control_cases[];
 
@@ -55,7 +55,7 @@ void test_cleanup(void);
 extern const char *self;        /* this program */
 extern const char *case_arg;    /* of the running case */
 
-/* What this program does when it is started again by run_child() */
+/* Actions of this program when it is started again by run_child() */
 int child_open(int what);
 int child_cdev(int fd);
 int child_device(int fd);
@@ -66,7 +66,7 @@ int run_child(const char *name, int arg);
 /* The path of vfio-sim, to be freed */
 char *launcher(void);
 void remove_tree(const char *dir);
-/* Runs a program to its end; returns its wait status and what it said */
+/* Runs a program to its end; returns its wait status and its output */
 int spawn(char **argv, char **err);
 
 /* Both ways to a device */

@@ -1,8 +1,8 @@
 /*
- * What vfio-sim answers of /dev/iommu
+ * The part of /dev/iommu that vfio-sim implements
  *
- * In place of <linux/iommufd.h>, which Linux 6.1 has not and whose structs
- * have grown since. Every struct begins with its size.
+ * In place of <linux/iommufd.h>, which Linux 6.1 lacks and whose structs have
+ * grown since. Every struct begins with its size.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,10 +1,10 @@
 /*
- * The kernel's user interface that vfio-sim answers
+ * The part of the kernel's user interface that vfio-sim implements
  *
- * What vfio-sim does must not depend on the headers of the machine where it
- * is built. So what they may lack, or have in an older form, is defined here:
- * structs that have grown since Linux 6.1 by names of their own, and iommufd
- * in uapi-iommufd.h. Nothing released has the parts for CXL yet.
+ * The behaviour of vfio-sim must not depend on the headers of the machine where
+ * it is built. So definitions that these may lack, or have in an older form,
+ * are here: structs that have grown since Linux 6.1 by names of their own, and
+ * iommufd in uapi-iommufd.h. No released kernel has the parts for CXL yet.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,8 +1,8 @@
 /*
  * vfio-sim: system calls and small helpers
  *
- * The library's own file access must not come back to its wrappers, so it
- * goes to the kernel directly.
+ * The library's own file accesses must not reach its wrappers, so they go to
+ * the kernel directly.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -40,7 +40,7 @@ int sys_open(const char *path, int flags, mode_t mode)
     if (root_fd >= 0 && path[0] == '/' && path[1]) {
         ret = result(syscall(SYS_openat, root_fd, path + 1, flags, mode));
     }
-    /* It may have closed what it has not opened */
+    /* It may have closed a descriptor that it did not open */
     if (ret == -EBADF) {
         ret = result(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
     }

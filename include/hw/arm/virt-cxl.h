@@ -9,10 +9,10 @@
 #include "hw/arm/virt.h"
 
 /**
- * virt_cxl_check_windows() - Do the windows of the command line fit?
+ * virt_cxl_check_windows() - Check that explicit windows fit
  * @vms: the machine, its memory map complete but for the windows
  * @pa_bits: size of the address space
- * @errp: how many bits it takes
+ * @errp: set to how many bits are needed
  */
 bool virt_cxl_check_windows(VirtMachineState *vms, int pa_bits, Error **errp);
 

@@ -14,10 +14,10 @@
 #include "hw/cxl/cxl.h"
 
 /**
- * cxl_auto_windows_size() - How much room do automatic windows need?
+ * cxl_auto_windows_size() - Get the size of automatic windows
  *
- * There is one for each host bridge with endpoints below it, large enough to
- * give each of them a place that is aligned to 1 GiB.
+ * There is one window for each host bridge with endpoints below it, large
+ * enough to give each endpoint a place that is aligned to 1 GiB.
  *
  * Returns: bytes from a multiple of 1 GiB on; 0 if there are no such
  * endpoints, or if there are windows already
@@ -28,7 +28,7 @@ uint64_t cxl_auto_windows_size(void);
  * cxl_auto_windows_make() - Make the automatic windows, and map them
  * @base: where the first begins, a multiple of 1 GiB
  *
- * Call it after cxl_auto_windows_size() gave their size, once.
+ * To be called once, after cxl_auto_windows_size() has given their size.
  */
 void cxl_auto_windows_make(hwaddr base);
 
@@ -40,7 +40,7 @@ void cxl_auto_windows_make(hwaddr base);
 char *cxl_auto_windows_option(void);
 
 /**
- * cxl_windows_end() - The end of the highest fixed memory window
+ * cxl_windows_end() - Get the end of the highest fixed memory window
  *
  * Returns: the address after it; 0 if there is no window that has a place
  */
@@ -52,7 +52,7 @@ hwaddr cxl_windows_end(void);
 uint64_t cxl_windows_total(void);
 
 /**
- * cxl_windows_overlap() - Is there a window in a range?
+ * cxl_windows_overlap() - Check whether a window overlaps a range
  * @base: first address
  * @size: bytes
  */
@@ -62,20 +62,20 @@ bool cxl_windows_overlap(hwaddr base, uint64_t size);
  * cxl_window_restrictions() - Window Restrictions of a window in the CEDT
  * @fw: the window, its targets linked
  *
- * CXL r3.1 Section 9.18.1.3. Those of a window that only passed-through
- * devices can use are what these can do.
+ * CXL r3.1 Section 9.18.1.3. For a window that only passed-through devices can
+ * use, they describe what these devices can do.
  *
  * Returns: the value of the field
  */
 uint16_t cxl_window_restrictions(CXLFixedWindow *fw);
 
 /**
- * cxl_bus_keeps_config() - Is firmware's assignment of addresses to be kept?
+ * cxl_bus_keeps_config() - Check whether to keep firmware's addresses
  * @bus: the root bus of a CXL host bridge
  *
  * Returns: true if there is a passed-through device below it, and no port that
- * waits for hot-plug. Firmware has left no room for what comes there; Linux
- * then takes it from the ports beside, whatever is below those.
+ * waits for hot-plug. Firmware has left no room for devices to be plugged in
+ * there; Linux then takes it from neighbouring ports, whatever is below those.
  */
 bool cxl_bus_keeps_config(PCIBus *bus);
 

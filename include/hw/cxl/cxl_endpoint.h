@@ -16,12 +16,12 @@ DECLARE_CLASS_CHECKERS(CXLEndpointClass, CXL_ENDPOINT, TYPE_CXL_ENDPOINT)
 #define CXL_ENDPOINT(obj) INTERFACE_CHECK(CXLEndpoint, (obj), TYPE_CXL_ENDPOINT)
 
 /**
- * struct CXLEndpointInfo - what does not change about an endpoint
- * @memory_size: bytes of memory that it has
+ * struct CXLEndpointInfo - constant properties of an endpoint
+ * @memory_size: size of its memory in bytes
  * @host_only: the memory is host-only coherent (HDM-H), not device coherent
- * @firmware_commits: the platform's firmware is to commit decoder 0, not the
- *                    operating system
- * @firmware_locks: and to lock it
+ * @firmware_commits: the platform's firmware is to commit decoder 0, rather
+ *                    than the operating system
+ * @firmware_locks: the platform's firmware is also to lock it
  */
 typedef struct CXLEndpointInfo {
     uint64_t memory_size;
@@ -33,10 +33,10 @@ typedef struct CXLEndpointInfo {
 /**
  * struct CXLEndpointClass - a device whose memory is mapped directly
  * @pci_device: its PCI function
- * @get_info: fill in what does not change
+ * @get_info: fill in the constant properties
  * @get_decoder: what decoder @n maps; false if it is not committed or there
  *               is no such decoder. @active: HDM Decoder Enable is set, too
- * @memory: the device's memory, DPA 0 first; NULL while it may not be touched
+ * @memory: the device's memory, DPA 0 first; NULL while it must not be accessed
  * @firmware_commit: commit all memory to decoder 0 at @base, and enable it
  */
 struct CXLEndpointClass {
@@ -51,19 +51,19 @@ struct CXLEndpointClass {
 };
 
 /**
- * cxl_endpoint_pci_device() - The PCI function of an endpoint
+ * cxl_endpoint_pci_device() - Get the PCI function of an endpoint
  * @ep: the endpoint
  */
 PCIDevice *cxl_endpoint_pci_device(CXLEndpoint *ep);
 
 /**
- * cxl_endpoint_info() - What does not change about an endpoint
+ * cxl_endpoint_info() - Get the constant properties of an endpoint
  * @ep: the endpoint
  */
 CXLEndpointInfo cxl_endpoint_info(CXLEndpoint *ep);
 
 /**
- * cxl_route_host_bridge() - The pxb-cxl above a PCI device
+ * cxl_route_host_bridge() - Get the pxb-cxl above a PCI device
  * @pdev: the device
  *
  * Returns: NULL unless all ports between the two are CXL ports, of which each
@@ -83,7 +83,7 @@ typedef bool CXLRouteDecoderFunc(uint32_t *cache_mem, PCIDevice *port,
  * @opaque: passed to @func
  *
  * A host bridge with one root port decodes nothing (CXL r3.1 Section
- * 8.2.4.20) and is not visited, unless it was told to.
+ * 8.2.4.20) and is not visited, unless it was configured to.
  *
  * Returns: false as soon as @func does
  */
@@ -91,12 +91,12 @@ bool cxl_route_foreach_decoder(PCIDevice *pdev, PXBCXLDev *hb,
                                CXLRouteDecoderFunc *func, void *opaque);
 
 /**
- * cxl_endpoint_compare() - The order of endpoints
+ * cxl_endpoint_compare() - Compare two endpoints
  * @a: a CXLEndpoint
  * @b: another
  *
- * By bus_nr of the host bridge, numbers of the ports, and function, whatever
- * the order in which they were made. A GCompareFunc.
+ * Orders by bus_nr of the host bridge, numbers of the ports, and function,
+ * regardless of the order of creation. A GCompareFunc.
  *
  * Returns: less than, equal to or greater than 0
  */

@@ -23,20 +23,20 @@ void cxl_firmware_exit(void);
 
 /**
  * cxl_firmware_check() - Check that all endpoints can be placed
- * @errp: an endpoint that cannot, and which option would help
+ * @errp: set to which endpoint cannot, and which option would help
  *
- * Ports that can be told apart, enough room in windows, and enough decoders
- * in the ports. Always true in a machine without endpoints.
+ * That takes ports that can be told apart, enough room in windows, and enough
+ * decoders in the ports. Always true in a machine without endpoints.
  */
 bool cxl_firmware_check(Error **errp);
 
 /**
- * cxl_firmware_check_endpoint() - Will @ep find a place with all others?
+ * cxl_firmware_check_endpoint() - Check that @ep can be placed, too
  * @ep: an endpoint that is being plugged into a running machine
- * @errp: why not, and which option would help
+ * @errp: set to why not, and which option would help
  *
- * At the next system reset, that is: now it may have to wait until the
- * guest's software makes room.
+ * That concerns the next system reset, and all other endpoints as well. Until
+ * then @ep may have to wait for the guest's software to make room.
  */
 bool cxl_firmware_check_endpoint(CXLEndpoint *ep, Error **errp);
 

@@ -37,9 +37,9 @@ typedef struct CXLHDMRange {
 
 /**
  * struct CXLHDMOps - what the owner of the block provides
- * @check: may decoder @n be committed with @range? Called after the rules of
- *         the block itself have been found to hold. Returns false and sets
- *         @errp if not.
+ * @check: check whether decoder @n may be committed with @range. Called after
+ *         the rules of the block itself have been checked. Returns false and
+ *         sets @errp if not.
  * @update: a decoder was committed, locked or decommitted, or HDM Decoder
  *          Enable changed.
  */
@@ -111,7 +111,7 @@ static inline unsigned cxl_hdm_length(unsigned count)
  *
  * Registers have 4 bytes; software should use 4 or 8.
  *
- * Returns: the value, 0 for what is reserved
+ * Returns: the value, 0 for reserved registers and bits
  */
 uint64_t cxl_hdm_read(const CXLHDM *hdm, unsigned offset, unsigned size);
 
@@ -130,13 +130,13 @@ uint64_t cxl_hdm_peek(const CXLHDM *hdm, unsigned offset, unsigned size);
  * @hdm: the block
  * @offset: bytes from the start of the block, a multiple of @size
  * @value: the value
- * @size: 4 or 8 bytes; narrower writes are ignored as a guest's error
+ * @size: 4 or 8 bytes; narrower writes are guest errors, and ignored
  */
 void cxl_hdm_write(CXLHDM *hdm, unsigned offset, uint64_t value,
                    unsigned size);
 
 /**
- * cxl_hdm_get() - What decoder @n maps now
+ * cxl_hdm_get() - Get what decoder @n maps now
  * @hdm: the block
  * @n: the decoder
  * @range: set if the function returns true
@@ -146,28 +146,30 @@ void cxl_hdm_write(CXLHDM *hdm, unsigned offset, uint64_t value,
 bool cxl_hdm_get(const CXLHDM *hdm, unsigned n, CXLHDMRange *range);
 
 /**
- * cxl_hdm_is_committed() - Is decoder @n committed, enabled or not?
+ * cxl_hdm_is_committed() - Check whether decoder @n is committed
  * @hdm: the block
  * @n: the decoder
  * @range: if not NULL, set if the function returns true
+ *
+ * HDM Decoder Enable is not taken into account.
  */
 bool cxl_hdm_is_committed(const CXLHDM *hdm, unsigned n, CXLHDMRange *range);
 
 /**
- * cxl_hdm_is_locked() - Is decoder @n committed and locked?
+ * cxl_hdm_is_locked() - Check whether decoder @n is committed and locked
  * @hdm: the block
  * @n: the decoder
  */
 bool cxl_hdm_is_locked(const CXLHDM *hdm, unsigned n);
 
 /**
- * cxl_hdm_commit() - What firmware does: program decoder @n, commit, enable
+ * cxl_hdm_commit() - Program, commit and enable decoder @n, as firmware does
  * @hdm: the block
  * @n: the decoder
  * @base: multiple of CXL_HDM_ALIGN
  * @size: multiple of CXL_HDM_ALIGN, not 0
  * @lock: set Lock On Commit
- * @errp: why it is not possible
+ * @errp: set to why it is not possible
  *
  * Returns: true on success. On failure the decoder is as it was.
  */
@@ -175,11 +177,11 @@ bool cxl_hdm_commit(CXLHDM *hdm, unsigned n, uint64_t base, uint64_t size,
                     bool lock, Error **errp);
 
 /**
- * cxl_hdm_decommit() - The owner's memory is gone: no decoder is committed
+ * cxl_hdm_decommit() - Decommit all decoders, as the memory is gone
  * @hdm: the block
  *
- * What was programmed stays readable; ERROR NOT COMMITTED is set where a
- * decoder had been committed.
+ * Programmed values stay readable; ERROR NOT COMMITTED is set in decoders that
+ * had been committed.
  */
 void cxl_hdm_decommit(CXLHDM *hdm);
 

@@ -16,13 +16,13 @@
 #include "hw/cxl/cxl_hdm.h"
 
 /**
- * cxl_route_check() - Do the fixed windows allow @range for an endpoint?
+ * cxl_route_check() - Check that the fixed windows allow @range
  * @ep: the endpoint
  * @range: what one of its decoders would map
- * @errp: why not
+ * @errp: set to why not
  *
- * The ports on the way are no reason to refuse: operating systems commit
- * the endpoint first.
+ * The ports on the way are no reason for refusal, since operating systems
+ * commit the endpoint first.
  */
 bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp);
 
@@ -31,7 +31,7 @@ typedef enum CXLRouteState {
     CXL_ROUTE_MAPPED,
     CXL_ROUTE_NOT_COMMITTED,    /* or decoders are disabled */
     CXL_ROUTE_NO_WINDOW,
-    CXL_ROUTE_NO_MEMORY,        /* the endpoint's may not be touched */
+    CXL_ROUTE_NO_MEMORY,        /* the endpoint's is not accessible */
     CXL_ROUTE_NOT_DECODED,      /* by a host bridge or switch on the way */
     CXL_ROUTE_TAKEN,            /* mapped for another endpoint */
 } CXLRouteState;
@@ -50,7 +50,7 @@ typedef struct CXLRouteStatus {
 } CXLRouteStatus;
 
 /**
- * cxl_route_status() - Is a decoder's range mapped, and if not why
+ * cxl_route_status() - Find out whether a decoder's range is mapped
  * @ep: the endpoint
  * @n: the decoder
  * @status: filled in
@@ -59,7 +59,7 @@ CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
                                CXLRouteStatus *status);
 
 /**
- * cxl_route_add() - Let an endpoint take part
+ * cxl_route_add() - Add an endpoint
  * @ep: the endpoint
  */
 void cxl_route_add(CXLEndpoint *ep);
@@ -71,29 +71,29 @@ void cxl_route_add(CXLEndpoint *ep);
 void cxl_route_remove(CXLEndpoint *ep);
 
 /**
- * cxl_route_update_all() - Make the map what the decoders say
+ * cxl_route_update_all() - Update the map to match all decoders
  *
  * To be called after each change of a decoder of a host bridge, switch or
- * endpoint, and of whether an endpoint's memory may be touched. A reset of a
- * port needs no call: it resets the endpoints below as well. Addresses
- * are mapped that every decoder on the way sends to the endpoint; of two
- * functions behind one port that claim the same, the one that has it keeps
- * it. Does nothing in a machine without endpoints.
+ * endpoint, and of whether an endpoint's memory is accessible. A reset of a
+ * port needs no call: it resets the endpoints below as well. Addresses are
+ * mapped that every decoder on the way sends to the endpoint; if two functions
+ * behind one port claim the same address, the one that has it keeps it. Does
+ * nothing in a machine without endpoints.
  */
 void cxl_route_update_all(void);
 
 /**
- * cxl_route_update() - The same, after a change in one endpoint
+ * cxl_route_update() - Update the map after a change in one endpoint
  * @ep: the endpoint
  */
 void cxl_route_update(CXLEndpoint *ep);
 
 /**
- * cxl_endpoints() - All endpoints
+ * cxl_endpoints() - Get all endpoints
  *
  * Returns: CXLEndpoints in the order of bus_nr of the host bridge, numbers of
- * the ports, and function, whatever the order in which they were made. Free
- * with g_slist_free().
+ * the ports, and function, regardless of the order of creation. Free with
+ * g_slist_free().
  */
 GSList *cxl_endpoints(void);
 

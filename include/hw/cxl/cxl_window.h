@@ -1,5 +1,5 @@
 /*
- * Questions about CXL fixed memory windows
+ * Helpers for CXL fixed memory windows
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,7 +12,7 @@
 #define TYPE_CXL_AUTO_FMW "cxl-auto-fmw"
 
 /**
- * cxl_window_serves() - Can a device below @hb be mapped in window @fw?
+ * cxl_window_serves() - Check whether a window can map a device below @hb
  * @fw: the window
  * @hb: the host bridge
  *
@@ -21,11 +21,11 @@
 bool cxl_window_serves(CXLFixedWindow *fw, PXBCXLDev *hb);
 
 /**
- * cxl_window_option() - The option that gives a host bridge more room
+ * cxl_window_option() - Get the option that gives a host bridge more room
  * @hb: the host bridge
  * @size: bytes that are missing
  *
- * Options replace all automatic windows, and so name each of them.
+ * Options replace all automatic windows, so the text names each of them.
  *
  * Returns: text to be freed, such as "-M cxl-fmw.0.targets.0=..."
  */

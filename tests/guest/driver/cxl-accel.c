@@ -177,7 +177,7 @@ static u64 accel_memory_size(struct accel *accel)
 	       (u64)readl(accel->regs + VFIO_SIM_REG_MEM_SIZE + 4) << 32;
 }
 
-/* Without the CXL core: where the DVSEC says that the memory is */
+/* Without the CXL core: the memory's address according to the DVSEC */
 static int accel_find_range(struct accel *accel, int dvsec)
 {
 	u32 hi, lo;

@@ -1,5 +1,5 @@
 /*
- * What the parts of the guest program share
+ * Shared by the parts of the guest program
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

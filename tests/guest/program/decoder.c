@@ -40,7 +40,7 @@ bool show_decoder(void)
     return ctrl & HDM_CTRL_COMMITTED;
 }
 
-/* Is decoder 0 committed at BASE? */
+/* Check whether decoder 0 is committed at BASE */
 bool decoder_shows(uint64_t base)
 {
     return get32(dev.hdm + HDM_CTRL) & HDM_CTRL_COMMITTED &&
@@ -52,7 +52,7 @@ static bool mem_enabled(void)
     return cfg_read(dev.dvsec_device + DVD_CONTROL, 2) & DVD_CONTROL_MEM;
 }
 
-/* The decoder is committed: do all that speak of it agree? */
+/* The decoder is committed: check that all registers agree on it */
 bool check_committed(const char *name)
 {
     uint32_t ctrl = get32(dev.hdm + HDM_CTRL);
@@ -203,7 +203,7 @@ static void check_refused(const char *name)
     ok(name, "%s", "");
 }
 
-/* Where the guest's own commit goes: not the window's first byte */
+/* Place of the guest's own commit: not the window's first byte */
 static uint64_t own_choice(void)
 {
     uint64_t base = windows[0].base;

@@ -12,7 +12,7 @@ static bool wait_readable(int fd, int ms)
     return poll(&p, 1, ms) == 1 && (p.revents & POLLIN);
 }
 
-/* MSI-X, counted by our driver: what it reads is a count for each vector */
+/* MSI-X, counted by our driver: reads return a count for each vector */
 void check_msix(const char *name)
 {
     uint32_t before[VFIO_SIM_MSIX_VECTORS], after[VFIO_SIM_MSIX_VECTORS];

@@ -103,7 +103,7 @@ static void parse_options(int argc, char **argv)
     }
 }
 
-/* What is needed before the memory can be used */
+/* Prerequisites for using the memory */
 static bool prepare(void)
 {
     bool guest_mode = !strcmp(opt.mode, "guest");
@@ -118,7 +118,7 @@ static bool prepare(void)
         run_check("bar-rest", check_bar_rest);
     }
     committed = show_decoder();
-    /* A later run of this program finds what the first one committed */
+    /* A later run of this program finds the commit of the first one */
     if ((guest_mode && !(committed && opt.driver)) ||
         (!strcmp(opt.mode, "any") && !committed)) {
         if (!commit_ourselves("commit")) {

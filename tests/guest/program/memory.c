@@ -15,7 +15,7 @@ bool map_window(const char *name)
         dev.cached = true;
     } else {
         dev.window = map_file("/dev/mem", dev.gpa, dev.size);
-        /* /dev/mem maps what is not RAM as registers on arm64 */
+        /* On arm64, /dev/mem maps everything except RAM as registers */
 #ifdef __x86_64__
         dev.cached = true;
 #endif
@@ -43,7 +43,7 @@ static void poke(uint64_t dpa, uint64_t val)
     barrier();
 }
 
-/* What the host put there before the guest started */
+/* Bytes that the host wrote before the guest started */
 void check_token(const char *name)
 {
     const char *want = opt.token;
@@ -202,7 +202,7 @@ static bool pattern(const char *name, int bytes, int shift)
     uint64_t off;
     int n = places(at), i;
 
-    /* Runs may overlap: what is written depends on the place alone */
+    /* Runs may overlap: the bytes written depend on the place alone */
     for (i = 0; i < n; i++) {
         uint64_t first = (at[i] + bytes - 1) / bytes * bytes + shift;
 
@@ -220,7 +220,7 @@ static bool pattern(const char *name, int bytes, int shift)
                             off);
             }
         }
-        /* What the device itself sees, of the same bytes */
+        /* The device's own view of the same bytes */
         off = (first + 7) & ~7ull;
         if (peek(off) != get64(dev.window + off)) {
             return fail(name, "at 0x%" PRIx64 " the device reads 0x%" PRIx64

@@ -18,7 +18,7 @@ typedef struct {
     uint64_t first;                     /* DPA of its first place */
     uint64_t steps;
     uint64_t hits, zeros, ones, faults;
-    uint64_t alien_at, alien;           /* bytes that are nobody's */
+    uint64_t alien_at, alien;           /* bytes without a writer */
     bool found_alien;
 } Worker;
 
@@ -89,7 +89,7 @@ static void *work(void *opaque)
     return NULL;
 }
 
-/* Each thread has made so many steps from here on, whatever they met */
+/* Wait until each thread has made so many steps, successful or not */
 static bool wait_steps(const char *name, const char *when, uint64_t steps)
 {
     double end = now() + STEP_LIMIT;
@@ -111,7 +111,7 @@ static bool wait_steps(const char *name, const char *when, uint64_t steps)
     return true;
 }
 
-/* Nothing is there: all ones, or an abort; a store goes nowhere */
+/* Check for absence: all ones, or an abort; stores have no effect */
 static bool check_absent(const char *name, const char *when)
 {
     Access access = { .dpa = mark_dpa };
@@ -125,7 +125,7 @@ static bool check_absent(const char *name, const char *when)
     return wait_steps(name, when, 50);
 }
 
-/* The memory is there, window and device agree, and it holds WANT */
+/* Check that the memory is present and holds WANT in window and device */
 static bool check_present(const char *name, const char *when, uint64_t want)
 {
     Access access = { .dpa = mark_dpa };

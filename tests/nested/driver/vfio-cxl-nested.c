@@ -12,8 +12,8 @@
  *          in pages as large as possible that goes with Memory Space, copies
  *          of the decoder and of the whole DVSEC.
  *
- * What each form does follows a description of these interfaces. Decoder 0
- * must be committed, by firmware.
+ * The behaviour of each form follows a description of these interfaces. Decoder
+ * 0 must be committed, by firmware.
  */
 #include <linux/bitfield.h>
 #include <linux/delay.h>
@@ -459,7 +459,7 @@ static const struct vfio_pci_regops nested_v4_regs_ops = {
 
 /* --- resets -------------------------------------------------------------- */
 
-/* What the CXL specification asks of the one who resets; see 9.7 of r3.1 */
+/* Duties of the initiator of a reset; see CXL r3.1, 9.7 */
 static int nested_cxl_reset(struct nested *n)
 {
 	static const unsigned int limits[] = { 10, 100, 1000, 10000, 100000 };
@@ -609,7 +609,7 @@ static u32 nested_dvsec_read(struct nested *n, u32 reg, size_t count)
 	u16 live;
 
 	if (n->form == FORM_V2) {
-		/* Live, but for what a reset of ours has left there */
+		/* Live, except for the results of our own resets */
 		pci_read_config_word(pdev, n->dvsec + DV_STATUS2, &live);
 		live &= ~(STATUS2_DONE | STATUS2_ERROR);
 		live |= get_unaligned_le16(n->dv + DV_STATUS2) &
@@ -637,7 +637,7 @@ static void nested_dvsec_sample(struct nested *n)
 
 /* --- configuration space and BARs ---------------------------------------- */
 
-/* Does a write of config space ask for a Function Level Reset? */
+/* Check whether a config space write requests a Function Level Reset */
 static bool nested_is_flr(struct nested *n, u64 pos, size_t count, u32 value)
 {
 	u32 reg = n->core.pdev->pcie_cap + PCI_EXP_DEVCTL + 1;
@@ -1045,7 +1045,7 @@ static int nested_find(struct nested *n, struct pci_dev *pdev)
 	pci_disable_device(pdev);
 	if (ret)
 		return ret;
-	/* Also makes the range's cache mode what mappings of it expect */
+	/* Also sets the range's cache mode to that expected by mappings */
 	n->memory = memremap(n->hpa, n->size, MEMREMAP_WB);
 	return n->memory ? 0 : -ENOMEM;
 }

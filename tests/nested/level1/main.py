@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-# What is tried of a kernel's VFIO, inside a guest of level 1 or, for
-# comparison, below vfio-sim.
+# Tests of a kernel's VFIO, inside a guest of level 1 or, for comparison, below
+# vfio-sim.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -2,7 +2,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-"""What a driver and its users have changed and not put back."""
+"""Registers that a driver and its users have changed and not restored."""
 
 import mmap
 import struct

@@ -2,7 +2,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-"""What was seen, a line for each fact."""
+"""Observations, a line for each fact."""
 
 import json
 
@@ -14,9 +14,9 @@ class Rows:
 
     @staticmethod
     def add(name: str, value: str) -> None:
-        """Something that was seen."""
+        """An observation."""
         print(MARK + json.dumps([name, value]), flush=True)
 
     def fail(self, name: str, why: str) -> None:
-        """Something that must not be so."""
+        """A failure."""
         self.add(name, f'FAIL {why}')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How sphinx makes the manual page."""
+"""Sphinx configuration for the manual page."""
 
 project = 'vfio-sim'
 root_doc = 'vfio-sim'
