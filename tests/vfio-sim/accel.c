@@ -50,9 +50,25 @@ static uint64_t local_rw(SimDevice *dev, uint64_t dpa, void *buf, uint64_t len,
     return n < 0 ? 0 : n;
 }
 
+static unsigned pasid_bits(SimDevice *dev)
+{
+    return dev->stream ? sim_config()->smmu.pasid_bits : 0;
+}
+
+static bool pasid_possible(SimDevice *dev, uint32_t pasid)
+{
+    return pasid_bits(dev) && !(pasid >> pasid_bits(dev));
+}
+
 static void dma_run(SimDevice *dev, uint32_t ctrl)
 {
     SimAccel *a = &dev->st->accel;
+    SimDma from = {
+        .pasid_valid = a->dma_pasid & VFIO_SIM_DMA_PASID_VALID,
+        .pasid = a->dma_pasid & VFIO_SIM_DMA_PASID_MASK,
+        .ats = (ctrl & VFIO_SIM_DMA_ATS) && sim_config_ats_on(dev),
+    };
+    SimDma to = from;
     uint64_t src = a->dma_src, dst = a->dma_dst, left = a->dma_len;
     static uint8_t buf[DMA_CHUNK];      /* under sim_lock() */
 
@@ -61,6 +77,11 @@ static void dma_run(SimDevice *dev, uint32_t ctrl)
         a->dma_status = VFIO_SIM_DMA_MASTER_OFF;
         return;
     }
+    if (from.pasid_valid && !pasid_possible(dev, from.pasid)) {
+        a->dma_status = VFIO_SIM_DMA_NO_PASID;
+        return;
+    }
+    to.write = true;
     sim_count(dev, SIM_STAT_DMA);
     a->dma_status = VFIO_SIM_DMA_DONE;
     while (left) {
@@ -69,10 +90,10 @@ static void dma_run(SimDevice *dev, uint32_t ctrl)
 
         got = ctrl & VFIO_SIM_DMA_SRC_LOCAL ?
               local_rw(dev, src, buf, n, false) :
-              sim_space_rw(dev->space, src, buf, n, false);
+              sim_dma_rw(dev, src, buf, n, &from);
         put = ctrl & VFIO_SIM_DMA_DST_LOCAL ?
               local_rw(dev, dst, buf, got, true) :
-              sim_space_rw(dev->space, dst, buf, got, true);
+              sim_dma_rw(dev, dst, buf, got, &to);
         if (put < n) {
             a->dma_fault_addr = put < got ? dst + put : src + got;
             a->dma_status = VFIO_SIM_DMA_FAULT;
@@ -118,6 +139,9 @@ uint32_t sim_accel_read(SimDevice *dev, uint64_t off)
         return off & 4 ? 0 : a->dma_status;
     case VFIO_SIM_REG_DMA_FAULT_ADDR:
         return half(a->dma_fault_addr, off);
+    case VFIO_SIM_REG_DMA_PASID:
+        return off & 4 ? sim_config_ats_on(dev) | pasid_bits(dev) << 8 :
+                         a->dma_pasid;
     case VFIO_SIM_REG_PEEK_ADDR:
         return half(a->peek_addr, off);
     case VFIO_SIM_REG_PEEK_DATA:
@@ -161,6 +185,9 @@ static void write32(SimDevice *dev, uint64_t off, uint32_t value)
         break;
     case VFIO_SIM_REG_DMA_LEN:
         a->dma_len = value;
+        break;
+    case VFIO_SIM_REG_DMA_PASID:
+        a->dma_pasid = dev->stream ? value : 0;
         break;
     case VFIO_SIM_REG_DMA_CTRL:
         if (value & VFIO_SIM_DMA_START) {

@@ -49,6 +49,14 @@ static void config_line(SimConfig *cfg, char *key, const char *value)
         snprintf(cfg->kernel, sizeof(cfg->kernel), "%s", value);
     } else if (!strcmp(key, "iova")) {
         snprintf(cfg->iova, sizeof(cfg->iova), "%s", value);
+    } else if (!strcmp(key, "smmus")) {
+        cfg->smmu.count = number > SIM_MAX_DEVICES ? 0 : number;
+    } else if (!strcmp(key, "smmu-ats")) {
+        cfg->smmu.ats = number;
+    } else if (!strcmp(key, "smmu-pasid-bits")) {
+        cfg->smmu.pasid_bits = number;
+    } else if (!strcmp(key, "smmu-oas")) {
+        cfg->smmu.oas = number;
     } else if (!strcmp(key, "devices")) {
         cfg->devices = number > SIM_MAX_DEVICES ? 0 : number;
     } else if (!strcmp(key, "memory")) {
@@ -137,6 +145,11 @@ int sim_config_save(const SimConfig *cfg)
             (unsigned long long)cfg->memory,
             cfg->topology, cfg->decoders, cfg->decoder, cfg->inactive,
             cfg->raise_memlock);
+    if (cfg->smmu.count) {
+        fprintf(f, "smmus=%u\nsmmu-ats=%d\nsmmu-pasid-bits=%u\n"
+                "smmu-oas=%u\n", cfg->smmu.count, cfg->smmu.ats,
+                cfg->smmu.pasid_bits, cfg->smmu.oas);
+    }
     for (i = 0; i < cfg->devices; i++) {
         fprintf(f, "memory-file.%u=%s\n", i, cfg->memory_file[i]);
     }

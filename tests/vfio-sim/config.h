@@ -23,11 +23,20 @@
 #define SIM_GROUP_MAJOR     510
 #define SIM_MISC_MAJOR      10
 
+/* The host's SMMUv3s; none: an IOMMU without nested translation */
+typedef struct SimSmmuConfig {
+    unsigned count;                 /* devices are spread over them, 0: none */
+    bool ats;
+    unsigned pasid_bits;
+    unsigned oas;                   /* bits of an output address */
+} SimSmmuConfig;
+
 typedef struct SimConfig {
     char dir[SIM_PATH_MAX];
     char id[24];                    /* tells state directories apart */
     char kernel[32];
     char iova[8];                   /* "x86" or "arm": the host's IOVA holes */
+    SimSmmuConfig smmu;
     unsigned devices;
     uint64_t memory;
     unsigned decoders;
@@ -67,6 +76,8 @@ typedef enum SimKnob {
     SIM_KNOB_NO_BAR_AREAS,          /* v6: no part of BAR 0 can be mapped */
     SIM_KNOB_GUARD_MAP,             /* none: writes to the DVSEC are filtered */
     SIM_KNOB_PFNMAP,                /* iommufd maps device memory by address */
+    SIM_KNOB_LOSE_INVALIDATIONS,    /* the next are not done, behind its SMMU */
+    SIM_KNOB_LOSE_EVENTS,           /* and nobody hears of these */
     SIM_KNOB_GEOMETRY_ID,
     SIM_KNOB_GEOMETRY_FORM,         /* 64 or 32: bits of the offset */
     SIM_KNOB_MANGLE,                /* number of a malformation */

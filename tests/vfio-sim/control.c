@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "iommufd.h"
 #include "kernel.h"
-#include "sim.h"
+#include "smmuv3.h"
 
 typedef struct Text {
     char *s;
@@ -189,14 +190,160 @@ static void cmd_writes(Text *t, SimDevice *dev)
 
 static void cmd_stats(Text *t, SimDevice *dev)
 {
-    unsigned i;
+    unsigned i, n = dev->stream ? SIM_STAT__MAX : SIM_STAT__SMMU;
 
     put(t, "{");
-    for (i = 0; i < SIM_STAT__MAX; i++) {
+    for (i = 0; i < n; i++) {
         put(t, "%s\"%s\": %llu", i ? ", " : "", sim_stat_name(i),
             (unsigned long long)dev->st->stats[i]);
     }
     put(t, "}");
+}
+
+/* -- "iommu": the SMMUs, and the objects of each iommufd */
+
+static void put_smmu(Text *t, const SimSmmu *smmu)
+{
+    static const struct {
+        uint8_t opcode;
+        const char *name;
+    } commands[] = {
+        { SIM_CMD_CFGI_CD, "CFGI_CD" },
+        { SIM_CMD_CFGI_CD_ALL, "CFGI_CD_ALL" },
+        { SIM_CMD_TLBI_NH_ALL, "TLBI_NH_ALL" },
+        { SIM_CMD_TLBI_NH_ASID, "TLBI_NH_ASID" },
+        { SIM_CMD_TLBI_NH_VA, "TLBI_NH_VA" },
+        { SIM_CMD_TLBI_NH_VAA, "TLBI_NH_VAA" },
+        { SIM_CMD_ATC_INV, "ATC_INV" },
+    };
+    unsigned i;
+
+    put(t, "{\"smmu\": %u, \"tlb\": %u, \"commands\": {", smmu->number,
+        smmu->tlb.count);
+    for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        put(t, "\"%s\": %llu, ", commands[i].name,
+            (unsigned long long)smmu->commands[commands[i].opcode]);
+    }
+    put(t, "\"refused\": %llu}}", (unsigned long long)smmu->refused);
+}
+
+static void put_stream(Text *t, SimDevice *dev)
+{
+    static const char *const configs[] = {
+        [SIM_STE_BLOCKED] = "blocked", [SIM_STE_ABORT] = "abort",
+        [SIM_STE_S2] = "stage2", [SIM_STE_S1] = "nested",
+    };
+    const SimStream *s = dev->stream;
+
+    put(t, "{\"host\": \"%s\", \"smmu\": %u, \"config\": \"%s\", "
+        "\"ats\": %s, \"cds\": %u, \"atc\": %u", dev->host, s->smmu->number,
+        configs[s->ste.config], json_bool(s->ste.ats), sim_cd_count(s),
+        s->atc.count);
+    if (s->ste.viommu) {
+        put(t, ", \"viommu\": %u, \"sid\": %u", s->ste.viommu->id,
+            s->ste.vsid);
+    }
+    if (s->ste.config == SIM_STE_S1) {
+        put(t, ", \"ste\": [%llu, %llu]", (unsigned long long)s->ste.word[0],
+            (unsigned long long)s->ste.word[1]);
+    }
+    put(t, "}");
+}
+
+static void put_object(Text *t, unsigned iommufd, const SimObject *o)
+{
+    static const char *const types[] = {
+        [SIM_OBJ_IOAS] = "ioas", [SIM_OBJ_HWPT] = "hwpt",
+        [SIM_OBJ_HWPT_NESTED] = "hwpt-nested", [SIM_OBJ_DEVICE] = "device",
+        [SIM_OBJ_VIOMMU] = "viommu", [SIM_OBJ_VDEVICE] = "vdevice",
+        [SIM_OBJ_VEVENTQ] = "veventq",
+    };
+
+    put(t, "{\"iommufd\": %u, \"id\": %u, \"type\": \"%s\", \"users\": %u",
+        iommufd, o->id, types[o->type], o->users);
+    if (o->parent) {
+        put(t, ", \"parent\": %u", o->parent->id);
+    }
+    switch (o->type) {
+    case SIM_OBJ_IOAS:
+        put(t, ", \"space\": %u, \"maps\": %u", o->space->number,
+            o->space->count);
+        break;
+    case SIM_OBJ_HWPT:
+        put(t, ", \"nest-parent\": %s, \"automatic\": %s",
+            json_bool(o->nest_parent), json_bool(o->automatic));
+        break;
+    case SIM_OBJ_HWPT_NESTED:
+        put(t, ", \"ste\": [%llu, %llu], \"ats\": %s",
+            (unsigned long long)o->ste[0], (unsigned long long)o->ste[1],
+            json_bool(o->ats));
+        break;
+    case SIM_OBJ_DEVICE:
+        put(t, ", \"host\": \"%s\"", o->dev->host);
+        break;
+    case SIM_OBJ_VDEVICE:
+        put(t, ", \"host\": \"%s\", \"sid\": %llu", o->device->dev->host,
+            (unsigned long long)o->virt_id);
+        break;
+    case SIM_OBJ_VEVENTQ:
+        put(t, ", \"depth\": %u, \"pending\": %u",
+            sim_veventq_depth(o->veventq), sim_veventq_pending(o->veventq));
+        break;
+    default:
+        break;
+    }
+    put(t, "}");
+}
+
+typedef struct Iommufds {
+    const SimIommufd *list[64];
+    unsigned count;
+} Iommufds;
+
+static void find_iommufd(SimFile *file, void *opaque)
+{
+    Iommufds *found = opaque;
+    unsigned i;
+
+    for (i = 0; i < found->count && found->list[i] != file->ictx; i++) {
+        continue;
+    }
+    if (file->ictx && i == found->count && i < 64) {
+        found->list[found->count++] = file->ictx;
+    }
+}
+
+static void cmd_iommu(Text *t)
+{
+    unsigned i, devices = sim_config()->devices;
+    const char *comma = "";
+    Iommufds found = { 0 };
+    const SimObject *o;
+
+    put(t, "{\"smmus\": [");
+    for (i = 0; sim_config()->smmu.count && i < devices; i++) {
+        SimSmmu *smmu = sim_device(i)->stream->smmu;
+
+        if (!i || sim_device(i - 1)->stream->smmu != smmu) {
+            put(t, "%s", i ? ", " : "");
+            put_smmu(t, smmu);
+        }
+    }
+    put(t, "], \"streams\": [");
+    for (i = 0; sim_config()->smmu.count && i < devices; i++) {
+        put(t, "%s", i ? ", " : "");
+        put_stream(t, sim_device(i));
+    }
+    put(t, "], \"objects\": [");
+    sim_file_foreach(find_iommufd, &found);
+    for (i = 0; i < found.count; i++) {
+        for (o = found.list[i]->objects; o; o = o->next) {
+            put(t, "%s", comma);
+            put_object(t, i, o);
+            comma = ", ";
+        }
+    }
+    put(t, "]}");
 }
 
 static const char *cmd_irq(SimDevice *dev, const char *arg)
@@ -237,8 +384,8 @@ static const char *device_command(Text *t, const char *cmd, SimDevice *dev,
         return sim_irq_fire(dev->irq.req_fd) ? NULL :
                "req: the VMM has set no REQ eventfd";
     } else {
-        return "unknown command; expected devices, maps, mmaps, writes, "
-               "stats, fault, set, poison, irq, err or req";
+        return "unknown command; expected devices, maps, iommu, mmaps, "
+               "writes, stats, fault, set, poison, irq, err or req";
     }
     return NULL;
 }
@@ -261,6 +408,10 @@ static const char *run(Text *t, char *line)
         cmd_maps(t);
         return NULL;
     }
+    if (!strcmp(cmd, "iommu")) {
+        cmd_iommu(t);
+        return NULL;
+    }
     rest += strspn(rest, " ");
     host = rest;
     rest += strcspn(rest, " \r");
@@ -274,8 +425,8 @@ static const char *run(Text *t, char *line)
     if (!dev || sim_state_attach(dev) < 0) {
         /* Report an unknown command rather than a missing device */
         return *host ? "no such device" :
-               "expected COMMAND HOST, where COMMAND is devices, maps, mmaps, "
-               "writes, stats, fault, set, poison, irq, err or req";
+               "expected COMMAND HOST, where COMMAND is devices, maps, iommu, "
+               "mmaps, writes, stats, fault, set, poison, irq, err or req";
     }
     sim_device_lock(dev);
     err = device_command(t, cmd, dev, arg);

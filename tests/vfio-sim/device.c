@@ -114,6 +114,7 @@ void sim_device_last_close(SimDevice *dev)
 
 void sim_device_reset_hw(SimDevice *dev)
 {
+    sim_dma_reset(dev);
     sim_accel_reset(dev);
     sim_accel_fill_bar0(dev);
     sim_component_reset(dev);
@@ -355,7 +356,8 @@ static int attach(SimFile *file, SimAttach *arg)
         return -EINVAL;
     }
     if (arg->flags) {
-        return -EOPNOTSUPP;
+        return file->dev->stream && arg->argsz < sizeof(*arg) ? -EINVAL :
+               sim_iommufd_attach_pasid(file, arg->pasid, &arg->pt_id);
     }
     return sim_iommufd_attach(file, &arg->pt_id);
 }
@@ -370,7 +372,8 @@ static int detach(SimFile *file, SimDetach *arg)
         return -EINVAL;
     }
     if (arg->flags) {
-        return -EOPNOTSUPP;
+        return file->dev->stream && arg->argsz < sizeof(*arg) ? -EINVAL :
+               sim_iommufd_detach_pasid(file, arg->pasid);
     }
     sim_iommufd_detach(file);
     return 0;

@@ -149,6 +149,9 @@ static void revoke(SimDevice *dev, bool all)
         for (m = s->maps; m; m = m->next) {
             if (m->dma_buf && m->dev == dev &&
                 (all || !sim_region_accessible(dev, m->region))) {
+                if (!m->revoked) {
+                    sim_smmu_unmapped(s);
+                }
                 m->revoked = true;
             }
         }

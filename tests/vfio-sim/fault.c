@@ -118,3 +118,12 @@ const char *sim_knob_set(SimDevice *dev, const char *spec)
     }
     return err;
 }
+
+bool sim_knob_use(SimDevice *dev, SimKnob knob)
+{
+    if (!dev->st->knobs[knob]) {
+        return false;
+    }
+    dev->st->knobs[knob]--;
+    return true;
+}

@@ -80,6 +80,9 @@ static void file_free(SimFile *file)
     case SIM_FD_IOMMUFD:
         sim_iommufd_unref(file->ictx);
         break;
+    case SIM_FD_VEVENTQ:
+        sim_veventq_close(file);
+        break;
     default:
         break;
     }

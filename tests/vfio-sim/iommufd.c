@@ -14,30 +14,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "sim.h"
-
-typedef enum ObjectType {
-    OBJ_IOAS,
-    OBJ_HWPT,
-    OBJ_DEVICE,
-} ObjectType;
-
-typedef struct Object {
-    uint32_t id;
-    ObjectType type;
-    unsigned users;
-    bool automatic;         /* page table made by attaching to an IOAS */
-    SimSpace *space;        /* IOAS */
-    struct Object *parent;  /* page table: its IOAS; device: attached to */
-    SimDevice *dev;
-    struct Object *next;
-} Object;
-
-struct SimIommufd {
-    unsigned refs;
-    uint32_t next_id;
-    Object *objects;
-};
+#include "iommufd.h"
+#include "smmuv3.h"
 
 SimIommufd *sim_iommufd_new(void)
 {
@@ -65,9 +43,9 @@ int sim_iommufd_open(int flags)
     return fd;
 }
 
-static Object *object_new(SimIommufd *ictx, ObjectType type)
+SimObject *sim_object_new(SimIommufd *ictx, SimObjectType type)
 {
-    Object *o = calloc(1, sizeof(*o));
+    SimObject *o = calloc(1, sizeof(*o));
 
     if (o) {
         o->id = ictx->next_id++;
@@ -78,9 +56,9 @@ static Object *object_new(SimIommufd *ictx, ObjectType type)
     return o;
 }
 
-static Object *object_find(SimIommufd *ictx, uint32_t id)
+SimObject *sim_object_find(SimIommufd *ictx, uint32_t id)
 {
-    Object *o;
+    SimObject *o;
 
     for (o = ictx->objects; o && o->id != id; o = o->next) {
         continue;
@@ -88,16 +66,22 @@ static Object *object_find(SimIommufd *ictx, uint32_t id)
     return o;
 }
 
-static Object *object_get(SimIommufd *ictx, uint32_t id, ObjectType type)
+SimObject *sim_object_get(SimIommufd *ictx, uint32_t id, SimObjectType type)
 {
-    Object *o = object_find(ictx, id);
+    SimObject *o = sim_object_find(ictx, id);
 
     return o && o->type == type ? o : NULL;
 }
 
-static void object_free(SimIommufd *ictx, Object *o)
+void sim_object_set_parent(SimObject *o, SimObject *parent)
 {
-    Object **p;
+    o->parent = parent;
+    parent->users++;
+}
+
+void sim_object_free(SimIommufd *ictx, SimObject *o)
+{
+    SimObject **p;
 
     for (p = &ictx->objects; *p != o; p = &(*p)->next) {
         continue;
@@ -105,6 +89,15 @@ static void object_free(SimIommufd *ictx, Object *o)
     *p = o->next;
     if (o->parent) {
         o->parent->users--;
+    }
+    if (o->type == SIM_OBJ_HWPT && o->smmu) {
+        sim_smmu_hwpt_free(o);
+    }
+    if (o->type == SIM_OBJ_VEVENTQ) {
+        if (o->parent && o->parent->veventq == o->veventq) {
+            o->parent->veventq = NULL;
+        }
+        sim_veventq_free(o->veventq);
     }
     sim_space_unref(o->space);
     free(o);
@@ -116,10 +109,10 @@ void sim_iommufd_unref(SimIommufd *ictx)
         return;
     }
     while (ictx->objects) {
-        Object *o = ictx->objects;
+        SimObject *o = ictx->objects;
 
         o->parent = NULL;
-        object_free(ictx, o);
+        sim_object_free(ictx, o);
     }
     free(ictx);
 }
@@ -127,7 +120,7 @@ void sim_iommufd_unref(SimIommufd *ictx)
 int sim_iommufd_bind(SimFile *file, SimFile *iommufd)
 {
     SimIommufd *ictx = iommufd->ictx;
-    Object *o = object_new(ictx, OBJ_DEVICE);
+    SimObject *o = sim_object_new(ictx, SIM_OBJ_DEVICE);
 
     if (!o) {
         return -ENOMEM;
@@ -147,101 +140,154 @@ void sim_iommufd_unbind(SimFile *file)
         sim_device_last_close(dev);
     }
     if (file->ictx) {
+        SimObject *o = sim_object_find(file->ictx, file->devid);
+
+        sim_smmu_detach_pasid(o, SIM_NO_SSID);
         sim_iommufd_detach(file);
-        object_free(file->ictx, object_find(file->ictx, file->devid));
+        if (o->vdevice) {
+            sim_vdevice_free(file->ictx, o->vdevice);
+        }
+        sim_object_free(file->ictx, o);
         sim_iommufd_unref(file->ictx);
         file->ictx = NULL;
     }
 }
 
-static SimSpace *pt_space(Object *pt)
+SimSpace *sim_pt_space(const SimObject *pt)
 {
-    return pt->type == OBJ_HWPT ? pt->parent->space : pt->space;
+    const SimObject *hwpt = pt->type == SIM_OBJ_HWPT_NESTED ?
+                            pt->parent->parent : pt;
+
+    return hwpt->parent->space;
 }
 
-static Object *auto_hwpt(SimIommufd *ictx, Object *ioas)
+static SimObject *auto_hwpt(SimIommufd *ictx, SimObject *ioas, SimDevice *dev)
 {
-    Object *o;
+    SimSmmu *smmu = dev->stream ? dev->stream->smmu : NULL;
+    SimObject *o;
 
     for (o = ictx->objects; o; o = o->next) {
-        if (o->type == OBJ_HWPT && o->automatic && o->parent == ioas) {
+        if (o->type == SIM_OBJ_HWPT && o->automatic && o->parent == ioas &&
+            o->smmu == smmu) {
             return o;
         }
     }
-    o = object_new(ictx, OBJ_HWPT);
+    o = sim_object_new(ictx, SIM_OBJ_HWPT);
     if (o) {
         o->automatic = true;
-        o->parent = ioas;
-        ioas->users++;
+        sim_object_set_parent(o, ioas);
+        sim_smmu_hwpt_init(o, dev);
     }
     return o;
+}
+
+static void put_hwpt(SimIommufd *ictx, SimObject *hwpt)
+{
+    if (--hwpt->users == 0 && hwpt->automatic) {
+        sim_object_free(ictx, hwpt);
+    }
 }
 
 int sim_iommufd_attach(SimFile *file, uint32_t *pt_id)
 {
     SimIommufd *ictx = file->ictx;
-    Object *dev, *pt;
+    SimObject *dev, *pt, *old;
+    int ret;
 
     if (!ictx) {
         return -EINVAL;
     }
-    dev = object_find(ictx, file->devid);
-    pt = object_find(ictx, *pt_id);
+    dev = sim_object_find(ictx, file->devid);
+    pt = sim_object_find(ictx, *pt_id);
     if (!pt) {
         return -ENOENT;
     }
-    if (pt->type == OBJ_IOAS) {
-        pt = auto_hwpt(ictx, pt);
+    if (pt->type == SIM_OBJ_IOAS) {
+        pt = auto_hwpt(ictx, pt, file->dev);
         if (!pt) {
             return -ENOMEM;
         }
-    } else if (pt->type != OBJ_HWPT) {
+    } else if (pt->type != SIM_OBJ_HWPT && pt->type != SIM_OBJ_HWPT_NESTED) {
         return -EINVAL;
     }
-    sim_iommufd_detach(file);
     pt->users++;
+    old = dev->parent;
+    ret = old == pt ? 0 : sim_smmu_attach_check(dev, pt);
+    if (ret < 0) {
+        put_hwpt(ictx, pt);
+        return ret;
+    }
     dev->parent = pt;
-    file->dev->space = pt_space(pt);
+    file->dev->space = sim_pt_space(pt);
+    if (old != pt) {
+        sim_smmu_attach(dev, pt);
+    }
+    if (old) {
+        put_hwpt(ictx, old);
+    }
     *pt_id = pt->id;
     return 0;
 }
 
 void sim_iommufd_detach(SimFile *file)
 {
-    Object *dev = file->ictx ? object_find(file->ictx, file->devid) : NULL;
-    Object *pt = dev ? dev->parent : NULL;
+    SimObject *dev = file->ictx ? sim_object_find(file->ictx, file->devid) :
+                                  NULL;
+    SimObject *pt = dev ? dev->parent : NULL;
 
     file->dev->space = NULL;
     if (pt) {
+        sim_smmu_detach(dev);
         dev->parent = NULL;
-        if (--pt->users == 0 && pt->automatic) {
-            object_free(file->ictx, pt);
-        }
+        put_hwpt(file->ictx, pt);
     }
+}
+
+int sim_iommufd_attach_pasid(SimFile *file, uint32_t pasid, uint32_t *pt_id)
+{
+    if (!file->dev->stream) {
+        return -EOPNOTSUPP;
+    }
+    return sim_smmu_attach_pasid(file->ictx,
+                                 sim_object_find(file->ictx, file->devid),
+                                 pasid, pt_id);
+}
+
+int sim_iommufd_detach_pasid(SimFile *file, uint32_t pasid)
+{
+    if (!file->dev->stream) {
+        return -EOPNOTSUPP;
+    }
+    sim_smmu_detach_pasid(sim_object_find(file->ictx, file->devid), pasid);
+    return 0;
 }
 
 static int do_destroy(SimIommufd *ictx, struct iommu_destroy *cmd)
 {
-    Object *o = object_find(ictx, cmd->id);
+    SimObject *o = sim_object_find(ictx, cmd->id);
 
     if (!o) {
         return -ENOENT;
     }
-    if (o->users || o->type == OBJ_DEVICE) {
+    if (o->users || o->type == SIM_OBJ_DEVICE) {
         return -EBUSY;
     }
-    object_free(ictx, o);
+    if (o->type == SIM_OBJ_VDEVICE) {
+        sim_vdevice_free(ictx, o);
+    } else {
+        sim_object_free(ictx, o);
+    }
     return 0;
 }
 
 static int do_ioas_alloc(SimIommufd *ictx, struct iommu_ioas_alloc *cmd)
 {
-    Object *o;
+    SimObject *o;
 
     if (cmd->flags) {
         return -EOPNOTSUPP;
     }
-    o = object_new(ictx, OBJ_IOAS);
+    o = sim_object_new(ictx, SIM_OBJ_IOAS);
     if (!o) {
         return -ENOMEM;
     }
@@ -259,7 +305,7 @@ static int do_iova_ranges(SimIommufd *ictx, struct iommu_ioas_iova_ranges *cmd)
     if (cmd->__reserved) {
         return -EOPNOTSUPP;
     }
-    if (!object_get(ictx, cmd->ioas_id, OBJ_IOAS)) {
+    if (!sim_object_get(ictx, cmd->ioas_id, SIM_OBJ_IOAS)) {
         return -ENOENT;
     }
     r = sim_iova_ranges(&n);
@@ -294,7 +340,7 @@ static int map_prepare(SimIommufd *ictx, uint32_t flags, uint32_t ioas_id,
                        uint64_t length, uint64_t *iova, SimMap *map,
                        SimSpace **space)
 {
-    Object *ioas;
+    SimObject *ioas;
 
     if (flags & ~MAP_FLAGS) {
         return -EOPNOTSUPP;
@@ -305,7 +351,7 @@ static int map_prepare(SimIommufd *ictx, uint32_t flags, uint32_t ioas_id,
     if (!(flags & (IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE))) {
         return -EINVAL;
     }
-    ioas = object_get(ictx, ioas_id, OBJ_IOAS);
+    ioas = sim_object_get(ictx, ioas_id, SIM_OBJ_IOAS);
     if (!ioas) {
         return -ENOENT;
     }
@@ -414,7 +460,7 @@ static int do_map_file(SimIommufd *ictx, struct iommu_ioas_map_file *cmd)
 
 static int do_unmap(SimIommufd *ictx, struct iommu_ioas_unmap *cmd)
 {
-    Object *ioas = object_get(ictx, cmd->ioas_id, OBJ_IOAS);
+    SimObject *ioas = sim_object_get(ictx, cmd->ioas_id, SIM_OBJ_IOAS);
     uint64_t last;
 
     if (!ioas) {
@@ -450,7 +496,7 @@ static int do_unmap(SimIommufd *ictx, struct iommu_ioas_unmap *cmd)
 
 static int do_copy(SimIommufd *ictx, struct iommu_ioas_copy *cmd)
 {
-    Object *src = object_get(ictx, cmd->src_ioas_id, OBJ_IOAS);
+    SimObject *src = sim_object_get(ictx, cmd->src_ioas_id, SIM_OBJ_IOAS);
     uint64_t iova = cmd->dst_iova;
     SimSpace *space;
     SimMap map = { 0 };
@@ -482,8 +528,11 @@ static int do_copy(SimIommufd *ictx, struct iommu_ioas_copy *cmd)
 
 static int do_hwpt_alloc(SimIommufd *ictx, struct iommu_hwpt_alloc *cmd)
 {
-    Object *ioas, *hwpt;
+    SimObject *ioas, *hwpt;
 
+    if (sim_config()->smmu.count) {
+        return sim_smmu_hwpt_alloc(ictx, cmd);
+    }
     if ((cmd->flags & ~IOMMU_HWPT_ALLOC_NEST_PARENT) || cmd->__reserved ||
         cmd->data_type != IOMMU_HWPT_DATA_NONE) {
         return -EOPNOTSUPP;
@@ -491,33 +540,35 @@ static int do_hwpt_alloc(SimIommufd *ictx, struct iommu_hwpt_alloc *cmd)
     if (cmd->data_len) {
         return -EINVAL;
     }
-    if (!object_get(ictx, cmd->dev_id, OBJ_DEVICE)) {
+    if (!sim_object_get(ictx, cmd->dev_id, SIM_OBJ_DEVICE)) {
         return -ENOENT;
     }
-    ioas = object_find(ictx, cmd->pt_id);
+    ioas = sim_object_find(ictx, cmd->pt_id);
     if (!ioas) {
         return -ENOENT;
     }
-    if (ioas->type != OBJ_IOAS) {
+    if (ioas->type != SIM_OBJ_IOAS) {
         return -EINVAL;
     }
-    hwpt = object_new(ictx, OBJ_HWPT);
+    hwpt = sim_object_new(ictx, SIM_OBJ_HWPT);
     if (!hwpt) {
         return -ENOMEM;
     }
-    hwpt->parent = ioas;
-    ioas->users++;
+    sim_object_set_parent(hwpt, ioas);
     cmd->out_hwpt_id = hwpt->id;
     return 0;
 }
 
 static int do_hw_info(SimIommufd *ictx, struct iommu_hw_info *cmd)
 {
+    if (sim_config()->smmu.count) {
+        return sim_smmu_hw_info(ictx, cmd);
+    }
     if (cmd->flags || cmd->__reserved[0] || cmd->__reserved[1] ||
         cmd->__reserved[2]) {
         return -EOPNOTSUPP;
     }
-    if (!object_get(ictx, cmd->dev_id, OBJ_DEVICE)) {
+    if (!sim_object_get(ictx, cmd->dev_id, SIM_OBJ_DEVICE)) {
         return -ENOENT;
     }
     if (cmd->data_len) {
@@ -548,7 +599,7 @@ static int do_option(SimIommufd *ictx, struct iommu_option *cmd)
     if (cmd->option_id != IOMMU_OPTION_HUGE_PAGES) {
         return -EOPNOTSUPP;
     }
-    if (!object_get(ictx, cmd->object_id, OBJ_IOAS)) {
+    if (!sim_object_get(ictx, cmd->object_id, SIM_OBJ_IOAS)) {
         return -ENOENT;
     }
     if (cmd->op == IOMMU_OPTION_OP_GET) {
@@ -562,7 +613,7 @@ static int do_option(SimIommufd *ictx, struct iommu_option *cmd)
 static int do_change_process(SimIommufd *ictx,
                              struct iommu_ioas_change_process *cmd)
 {
-    const Object *o;
+    const SimObject *o;
     const SimMap *m;
 
     if (cmd->__reserved) {
@@ -601,6 +652,14 @@ static int dispatch(SimIommufd *ictx, unsigned cmd, void *arg)
         return do_hw_info(ictx, arg);
     case IOMMU_OPTION:
         return do_option(ictx, arg);
+    case IOMMU_HWPT_INVALIDATE:
+        return sim_hwpt_invalidate(ictx, arg);
+    case IOMMU_VIOMMU_ALLOC:
+        return sim_viommu_alloc(ictx, arg);
+    case IOMMU_VDEVICE_ALLOC:
+        return sim_vdevice_alloc(ictx, arg);
+    case IOMMU_VEVENTQ_ALLOC:
+        return sim_veventq_alloc(ictx, arg);
     default:
         return do_change_process(ictx, arg);
     }
@@ -614,6 +673,7 @@ static const struct {
     size_t min_size;
     size_t size;
     const char *op;
+    bool smmu;              /* only with nested translation */
 } ops[] = {
     { IOMMU_DESTROY, END(struct iommu_destroy, id),
       sizeof(struct iommu_destroy), "destroy" },
@@ -639,6 +699,14 @@ static const struct {
     { IOMMU_IOAS_CHANGE_PROCESS,
       END(struct iommu_ioas_change_process, __reserved),
       sizeof(struct iommu_ioas_change_process), "ioas_change_process" },
+    { IOMMU_HWPT_INVALIDATE, END(struct iommu_hwpt_invalidate, __reserved),
+      sizeof(struct iommu_hwpt_invalidate), "hwpt_invalidate", true },
+    { IOMMU_VIOMMU_ALLOC, END(struct iommu_viommu_alloc, out_viommu_id),
+      sizeof(struct iommu_viommu_alloc), "viommu_alloc", true },
+    { IOMMU_VDEVICE_ALLOC, END(struct iommu_vdevice_alloc, virt_id),
+      sizeof(struct iommu_vdevice_alloc), "vdevice_alloc", true },
+    { IOMMU_VEVENTQ_ALLOC, END(struct iommu_veventq_alloc, out_veventq_fd),
+      sizeof(struct iommu_veventq_alloc), "veventq_alloc", true },
 };
 
 int sim_iommufd_ioctl(SimFile *file, unsigned cmd, void *arg)
@@ -654,7 +722,8 @@ int sim_iommufd_ioctl(SimFile *file, unsigned cmd, void *arg)
             break;
         }
     }
-    if (i == sizeof(ops) / sizeof(ops[0])) {
+    if (i == sizeof(ops) / sizeof(ops[0]) ||
+        (ops[i].smmu && !sim_config()->smmu.count)) {
         return -ENOTTY;
     }
     if (!arg) {
@@ -676,7 +745,7 @@ int sim_iommufd_ioctl(SimFile *file, unsigned cmd, void *arg)
     n = user_size < ops[i].size ? user_size : ops[i].size;
     memcpy(buf, arg, n);
     ret = dispatch(file->ictx, cmd, buf);
-    if (ret == 0 || ret == -EMSGSIZE) {
+    if (ret == 0 || ret == -EMSGSIZE || cmd == IOMMU_HWPT_INVALIDATE) {
         memcpy(arg, buf, n);
     }
     return ret;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
+#include "smmuv3.h"
 
 bool sim_enabled;
 
@@ -49,6 +49,16 @@ static uint64_t block_offset(char topology)
     }
 }
 
+/* Neighbours are behind the same SMMU, if there are less than devices */
+static bool probe_smmu(unsigned i)
+{
+    unsigned number = i * config.smmu.count / config.devices;
+    bool first = !i || (i - 1) * config.smmu.count / config.devices != number;
+
+    return sim_smmu_probe(&devices[i], number,
+                          first ? NULL : &devices[i - 1]);
+}
+
 static void load(void)
 {
     const SimKernel *kernel;
@@ -77,6 +87,9 @@ static void load(void)
         dev->mem_size = config.memory;
         dev->block = block_offset(config.topology);
         dev->kernel = kernel;
+        if (config.smmu.count && !probe_smmu(i)) {
+            return;
+        }
     }
     pthread_atfork(sim_lock, sim_unlock, forked);
     config_ok = true;

@@ -39,6 +39,7 @@ static const char control_help[] =
 "Control commands, also taken as lines of text by the socket DIR/control:\n"
 "  devices              the devices and their decoders\n"
 "  maps                 DMA mappings that the program has made\n"
+"  iommu                SMMUs, streams and objects of /dev/iommu\n"
 "  mmaps HOST           regions of the device that it has mapped\n"
 "  writes HOST [clear]  writes that reached the kernel, the last 1024\n"
 "  stats HOST           counts of resets, interrupts, accesses, ...\n"
@@ -67,6 +68,9 @@ static const char control_help[] =
 "  set HOST no-bar-areas=0|1         v6: no part of BAR 0 can be mapped\n"
 "  set HOST guard-map=0|1            none: like --guard-map\n"
 "  set HOST pfnmap=0|1  whether iommufd maps device memory by its address\n"
+"  set HOST lose-invalidations=N     the next N commands behind its SMMUv3 are\n"
+"                       acknowledged and not done\n"
+"  set HOST lose-events=N            the next N events of its SMMUv3 are lost\n"
 "  set HOST geometry-id=N, set HOST geometry-form=u64|u32\n"
 "  irq HOST N           let the device raise interrupt N\n"
 "  err HOST, req HOST   signal the error or the unplug request eventfd\n"
@@ -176,6 +180,71 @@ static void set_iova(Launch *launch, const Option *option, const char *value)
     strcpy(launch->config.iova, value);
 }
 
+static bool smmu_number(const char *value, unsigned min, unsigned max,
+                        unsigned *field)
+{
+    uint64_t n;
+
+    if (!sim_parse_number(value, max, &n) || n < min) {
+        return false;
+    }
+    *field = n;
+    return true;
+}
+
+static bool smmu_oas(SimSmmuConfig *smmu, const char *value)
+{
+    static const uint8_t bits[] = { 32, 36, 40, 42, 44, 48, 52 };
+
+    return smmu_number(value, 32, 52, &smmu->oas) &&
+           memchr(bits, smmu->oas, sizeof(bits));
+}
+
+static bool smmu_set(SimSmmuConfig *smmu, const char *key, const char *value)
+{
+    if (!strcmp(key, "ats")) {
+        smmu->ats = !strcmp(value, "on");
+        return smmu->ats || !strcmp(value, "off");
+    }
+    if (!strcmp(key, "pasid-bits")) {
+        return smmu_number(value, 0, 20, &smmu->pasid_bits);
+    }
+    if (!strcmp(key, "oas")) {
+        return smmu_oas(smmu, value);
+    }
+    return !strcmp(key, "smmus") &&
+           smmu_number(value, 1, SIM_MAX_DEVICES, &smmu->count);
+}
+
+static void set_iommu(Launch *launch, const Option *option, const char *value)
+{
+    SimSmmuConfig smmu = {
+        .count = SIM_MAX_DEVICES, .ats = true, .pasid_bits = 20, .oas = 48,
+    };
+    char copy[128], *save, *word;
+
+    if (snprintf(copy, sizeof(copy), "%s", value) >= (int)sizeof(copy)) {
+        die("--iommu=%s is too long", value);
+    }
+    word = strtok_r(copy, ",", &save);
+    if (!word || strcmp(word, "smmuv3")) {
+        die("--iommu=%s is unknown; there is smmuv3", value);
+    }
+    while ((word = strtok_r(NULL, ",", &save))) {
+        char *eq = strchr(word, '=');
+
+        if (eq) {
+            *eq++ = '\0';
+        }
+        if (!eq || !smmu_set(&smmu, word, eq)) {
+            die("--iommu=%s must be smmuv3 with any of ats=on|off, "
+                "pasid-bits=0 to 20, oas=32, 36, 40, 42, 44, 48 or 52, and "
+                "smmus=1 to %d", value, SIM_MAX_DEVICES);
+        }
+    }
+    launch->config.smmu = smmu;
+}
+
 static void set_mangle(Launch *launch, const Option *option, const char *value)
 {
     if (!strcmp(value, "help")) {
@@ -260,6 +329,14 @@ static bool fits_inactive(const SimConfig *wanted, const SimConfig *old)
     return wanted->inactive == old->inactive;
 }
 
+static bool fits_iommu(const SimConfig *wanted, const SimConfig *old)
+{
+    const SimSmmuConfig *a = &wanted->smmu, *b = &old->smmu;
+
+    return a->count == b->count && a->ats == b->ats &&
+           a->pasid_bits == b->pasid_bits && a->oas == b->oas;
+}
+
 /* What may have changed since */
 static bool fits_never(const SimConfig *wanted, const SimConfig *old)
 {
@@ -317,9 +394,14 @@ static const Option options[] = {
     { "mangle", .argument = "=NAME",
       .help = "a malformed reply or an odd device; --mangle=help lists them",
       .set = set_mangle, .fits = fits_never },
+    { "iommu", .argument = "=smmuv3[,..]",
+      .help = "the host has SMMUv3s with nested translation, for iommufd; "
+              "with ats=on|off (on), pasid-bits=0..20 (20), oas=BITS (48) and "
+              "smmus=N, over which the devices are spread (one for each)",
+      .set = set_iommu, .fits = fits_iommu },
     { "iova", .argument = "=x86|arm",
       .help = "the host's IOVA ranges: which interrupt window they exclude "
-              "(default x86)",
+              "(default x86, with an SMMUv3 arm)",
       .set = set_iova },
     { "raise-memlock",
       .help = "let programs raise the limit on locked memory, as privileged "
@@ -513,12 +595,25 @@ static void set_defaults(Launch *launch)
 
     *launch = (Launch) { 0 };
     set_kernel(launch, NULL, NULL);
-    strcpy(config->iova, "x86");
     config->devices = 1;
     config->memory = SIM_MEM_UNIT;
     config->topology = 'A';
     config->decoders = 1;
     strcpy(config->decoder, "locked");
+}
+
+/* What depends on two options, in whichever order they came */
+static void finish_iommu(SimConfig *config)
+{
+    if (!config->iova[0]) {
+        strcpy(config->iova, config->smmu.count ? "arm" : "x86");
+    }
+    if (config->smmu.count && strcmp(config->iova, "arm")) {
+        die("--iommu=smmuv3 is an Arm host's: leave out --iova=x86");
+    }
+    if (config->smmu.count > config->devices) {
+        config->smmu.count = config->devices;
+    }
 }
 
 int options_parse(Launch *launch, int argc, char **argv)
@@ -554,6 +649,7 @@ int options_parse(Launch *launch, int argc, char **argv)
         options[i].set(launch, &options[i],
                        options[i].argument ? optarg : "1");
     }
+    finish_iommu(&launch->config);
     if (!launch->control_dir) {
         set_knob(&launch->config, "geometry-id", launch->geometry_id);
         set_knob(&launch->config, "geometry-form", launch->geometry_form);

@@ -99,6 +99,7 @@ static void fill_caps(uint8_t *c)
 static void fill_ext_caps(SimDevice *dev, uint8_t *c)
 {
     uint64_t hpa = VFIO_SIM_HPA(dev->index);
+    bool ats = sim_config()->smmu.count && sim_config()->smmu.ats;
     uint8_t *d;
 
     ext_cap(c, SIM_ECAP_AER, PCI_EXT_CAP_ID_ERR, 2, SIM_ECAP_CXL_DEVICE);
@@ -136,9 +137,30 @@ static void fill_ext_caps(SimDevice *dev, uint8_t *c)
     sim_st16(c + SIM_ECAP_GPF + 0x0a, 0x0100);
     sim_st32(c + SIM_ECAP_GPF + 0x0c, 1);
 
-    ext_cap(c, SIM_ECAP_DSN, PCI_EXT_CAP_ID_DSN, 1, 0);
+    ext_cap(c, SIM_ECAP_DSN, PCI_EXT_CAP_ID_DSN, 1, ats ? SIM_ECAP_ATS : 0);
     sim_st32(c + SIM_ECAP_DSN + 4, 0x5346494f);
     sim_st32(c + SIM_ECAP_DSN + 8, dev->index);
+
+    if (ats) {
+        ext_cap(c, SIM_ECAP_ATS, PCI_EXT_CAP_ID_ATS, 1, 0);
+        sim_st16(c + SIM_ECAP_ATS + PCI_ATS_CAP,
+                 32 | PCI_ATS_CAP_PAGE_ALIGNED);
+    }
+}
+
+void sim_config_enable_ats(SimDevice *dev, bool on)
+{
+    if (sim_config()->smmu.ats) {
+        sim_st16(dev->st->hw + SIM_ECAP_ATS + PCI_ATS_CTRL,
+                 on ? PCI_ATS_CTRL_ENABLE : 0);
+    }
+}
+
+bool sim_config_ats_on(SimDevice *dev)
+{
+    return sim_config()->smmu.ats &&
+           (sim_ld16(dev->st->hw + SIM_ECAP_ATS + PCI_ATS_CTRL) &
+            PCI_ATS_CTRL_ENABLE);
 }
 
 void sim_config_bind(SimDevice *dev)

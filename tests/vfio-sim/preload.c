@@ -306,7 +306,8 @@ static bool fd_devnum(int fd, unsigned *maj, unsigned *min)
     sim_lock();
     file = sim_file_get(fd);
     if (file && (file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_KVM ||
-                 file->kind == SIM_FD_DMABUF)) {
+                 file->kind == SIM_FD_DMABUF ||
+                 file->kind == SIM_FD_VEVENTQ)) {
         file = NULL;
     }
     if (file) {
@@ -587,7 +588,8 @@ static bool device_rw(int fd, void *buf, size_t count, uint64_t pos,
     file = sim_file_get(fd);
     if (file) {
         *ret = file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_CDEV ?
-               sim_device_rw(file, buf, count, pos, write) : -EINVAL;
+               sim_device_rw(file, buf, count, pos, write) :
+               file->kind == SIM_FD_VEVENTQ ? -ESPIPE : -EINVAL;
     }
     sim_unlock();
     if (file) {
@@ -644,6 +646,47 @@ EXPORT(ssize_t, pwrite, int fd, const void *buf, size_t count, off64_t pos);
 WRAP_PWRITE(pwrite)
 EXPORT(ssize_t, pwrite64, int fd, const void *buf, size_t count, off64_t pos);
 WRAP_PWRITE(pwrite64)
+
+/* True: the answer is in @ret */
+static bool veventq_read(int fd, void *buf, size_t count, ssize_t *ret)
+{
+    SimFile *file;
+    bool ours;
+
+    if (!sim_fd_known(fd)) {
+        return false;
+    }
+    sim_lock();
+    file = sim_file_get(fd);
+    ours = file && file->kind == SIM_FD_VEVENTQ;
+    if (ours) {
+        *ret = sim_veventq_read(file, buf, count);
+    }
+    sim_unlock();
+    if (ours) {
+        *ret = fail(*ret);
+    }
+    return ours;
+}
+
+EXPORT(ssize_t, read, int fd, void *buf, size_t count);
+ssize_t wrap_read(int fd, void *buf, size_t count)
+{
+    NEXT(read, ssize_t, int, void *, size_t);
+    ssize_t ret;
+
+    return veventq_read(fd, buf, count, &ret) ? ret : next(fd, buf, count);
+}
+
+EXPORT(ssize_t, __read_chk, int fd, void *buf, size_t count, size_t buflen);
+ssize_t wrap___read_chk(int fd, void *buf, size_t count, size_t buflen)
+{
+    NEXT(__read_chk, ssize_t, int, void *, size_t, size_t);
+    ssize_t ret;
+
+    return count <= buflen && veventq_read(fd, buf, count, &ret) ? ret :
+           next(fd, buf, count, buflen);
+}
 
 #define WRAP_MMAP(name) \
 void *wrap_##name(void *addr, size_t len, int prot, int flags, int fd, \

@@ -52,6 +52,7 @@ typedef enum SimKind {
     SIM_FD_IOMMUFD,
     SIM_FD_KVM,
     SIM_FD_DMABUF,
+    SIM_FD_VEVENTQ,
 } SimKind;
 
 typedef enum SimStat {
@@ -80,6 +81,16 @@ typedef enum SimStat {
     SIM_STAT_STALE_MAPS,
     SIM_STAT_MEMORY_MAPS,
     SIM_STAT_PAGE_FAULTS,
+    SIM_STAT_TLB_HITS,
+    SIM_STAT__SMMU = SIM_STAT_TLB_HITS,     /* from here on: of an SMMU */
+    SIM_STAT_TLB_MISSES,
+    SIM_STAT_CD_HITS,
+    SIM_STAT_CD_MISSES,
+    SIM_STAT_ATC_HITS,
+    SIM_STAT_ATS_REQUESTS,
+    SIM_STAT_EVENTS,
+    SIM_STAT_EVENTS_LOST,
+    SIM_STAT_EVENTS_UNTOLD,
     SIM_STAT__MAX
 } SimStat;
 
@@ -95,6 +106,7 @@ typedef struct SimAccel {
     uint64_t dma_dst;
     uint64_t dma_fault_addr;
     uint64_t peek_addr;
+    uint32_t dma_pasid;
     uint32_t dma_len;
     uint32_t dma_status;
     uint32_t scratch;
@@ -130,6 +142,18 @@ typedef struct SimDevice SimDevice;
 typedef struct SimFile SimFile;
 typedef struct SimSpace SimSpace;
 typedef struct SimIommufd SimIommufd;
+typedef struct SimObject SimObject;
+typedef struct SimSmmu SimSmmu;
+typedef struct SimStream SimStream;
+typedef struct SimVeventq SimVeventq;
+
+/* What a DMA request says besides its address */
+typedef struct SimDma {
+    bool write;
+    bool pasid_valid;
+    uint32_t pasid;
+    bool ats;               /* by translated requests, where enabled */
+} SimDma;
 
 /* Regions that can be exported as a dma-buf */
 typedef enum SimDmaBuf {
@@ -202,6 +226,7 @@ struct SimDevice {
     unsigned opens;         /* device files of this process */
     SimIrq irq;
     SimSpace *space;        /* where its DMA goes, NULL: nowhere */
+    SimStream *stream;      /* behind an SMMUv3, NULL: there is none */
 };
 
 struct SimFile {
@@ -218,6 +243,7 @@ struct SimFile {
     SimSpace *container;    /* container, and group that is in one */
     SimIommufd *ictx;       /* iommufd, and cdev that is bound */
     uint32_t devid;
+    SimObject *veventq;
     struct {                /* dma-buf */
         unsigned region;
         unsigned ranges;
@@ -311,6 +337,8 @@ int sim_fault_region(SimDevice *dev, const char *op, unsigned region);
 /* Returns NULL or an error message about @spec */
 const char *sim_fault_add(SimState *st, const char *spec);
 const char *sim_knob_set(SimDevice *dev, const char *spec);
+/* One of those that count down */
+bool sim_knob_use(SimDevice *dev, SimKnob knob);
 const char *sim_region_name(SimDevice *dev, unsigned region);
 
 /* fds.c */
@@ -386,6 +414,7 @@ enum {
     SIM_ECAP_FLEXBUS = 0x1d0,
     SIM_ECAP_GPF = 0x200,
     SIM_ECAP_DSN = 0x220,
+    SIM_ECAP_ATS = 0x240,   /* behind an SMMUv3 that has ATS */
 };
 
 void sim_config_bind(SimDevice *dev);
@@ -398,6 +427,9 @@ ssize_t sim_config_rw(SimDevice *dev, void *buf, size_t count, uint64_t pos,
 bool sim_config_memory_on(SimDevice *dev);
 void sim_config_enable_memory(SimDevice *dev);
 bool sim_config_master_on(SimDevice *dev);
+/* What the kernel's driver of the IOMMU does */
+void sim_config_enable_ats(SimDevice *dev, bool on);
+bool sim_config_ats_on(SimDevice *dev);
 bool sim_config_intx_off(SimDevice *dev);
 
 /* component.c: the physical component registers */
@@ -544,8 +576,23 @@ int sim_iommufd_bind(SimFile *file, SimFile *iommufd);
 void sim_iommufd_unbind(SimFile *file);
 int sim_iommufd_attach(SimFile *file, uint32_t *pt_id);
 void sim_iommufd_detach(SimFile *file);
+int sim_iommufd_attach_pasid(SimFile *file, uint32_t pasid, uint32_t *pt_id);
+int sim_iommufd_detach_pasid(SimFile *file, uint32_t pasid);
 bool sim_kvm_create(int fd, struct kvm_create_device *arg, int *ret);
 int sim_kvm_ioctl(SimFile *file, unsigned cmd, struct kvm_device_attr *arg);
+
+/* veventq.c */
+ssize_t sim_veventq_read(SimFile *file, void *buf, size_t count);
+void sim_veventq_close(SimFile *file);
+
+/* smmuv3.c */
+/* A device's DMA; returns the bytes done before the first that faults */
+uint64_t sim_dma_rw(SimDevice *dev, uint64_t addr, void *buf, uint64_t len,
+                    const SimDma *dma);
+/* The device has been reset */
+void sim_dma_reset(SimDevice *dev);
+/* The kernel has unmapped something, and flushes what may be cached of it */
+void sim_smmu_unmapped(const SimSpace *space);
 
 /* control.c, service.c */
 void sim_service_start(void);

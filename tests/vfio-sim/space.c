@@ -22,14 +22,20 @@ static const SimIova iova_x86[] = {
     { 0, 0xfedfffff },
     { 0xfef00000, 0xffffffffffffull },
 };
-static const SimIova iova_arm[] = {
+static SimIova iova_arm[] = {
     { 0, 0x7ffffff },
     { 0x8100000, 0xffffffffffffull },
 };
 
 const SimIova *sim_iova_ranges(unsigned *count)
 {
+    const SimSmmuConfig *smmu = &sim_config()->smmu;
+
     *count = 2;
+    if (smmu->count) {
+        /* A kernel's stage 1 has 48 bits at most */
+        iova_arm[1].last = (1ull << (smmu->oas < 48 ? smmu->oas : 48)) - 1;
+    }
     return strcmp(sim_config()->iova, "arm") ? iova_x86 : iova_arm;
 }
 
@@ -73,6 +79,7 @@ void sim_space_unref(SimSpace *space)
         return;
     }
     sim_space_unmap(space, 0, UINT64_MAX);
+    sim_smmu_unmapped(space);
     for (p = &spaces; *p != space; p = &(*p)->next) {
         continue;
     }
@@ -189,6 +196,9 @@ uint64_t sim_space_unmap(SimSpace *space, uint64_t iova, uint64_t last)
         } else {
             p = &m->next;
         }
+    }
+    if (done) {
+        sim_smmu_unmapped(space);
     }
     return done;
 }

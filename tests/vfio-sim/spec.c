@@ -22,7 +22,8 @@ static const char *const ioctl_ops[] = {
     "device_attach_iommufd_pt", "device_detach_iommufd_pt", "destroy",
     "ioas_alloc", "ioas_allow_iovas", "ioas_copy", "ioas_iova_ranges",
     "ioas_map", "ioas_map_file", "ioas_unmap", "option", "hwpt_alloc",
-    "get_hw_info", "ioas_change_process",
+    "get_hw_info", "ioas_change_process", "hwpt_invalidate", "viommu_alloc",
+    "vdevice_alloc", "veventq_alloc",
 };
 
 static const char *const region_ops[] = { "pread-", "pwrite-", "mmap-" };
@@ -55,6 +56,8 @@ static const struct {
     [SIM_KNOB_NO_BAR_AREAS] = { "no-bar-areas", 1 },
     [SIM_KNOB_GUARD_MAP] = { "guard-map", 1 },
     [SIM_KNOB_PFNMAP] = { "pfnmap", 1 },
+    [SIM_KNOB_LOSE_INVALIDATIONS] = { "lose-invalidations", INT32_MAX },
+    [SIM_KNOB_LOSE_EVENTS] = { "lose-events", INT32_MAX },
     [SIM_KNOB_GEOMETRY_ID] = { "geometry-id", 0xffff },
     [SIM_KNOB_GEOMETRY_FORM] = { "geometry-form", 0 },
     [SIM_KNOB_MANGLE] = { "mangle", 0 },
@@ -196,5 +199,6 @@ const char *sim_knob_parse(const char *spec, SimKnob *knob, uint32_t *value)
            "reset-enables-memory, keeps-base, dma-buf-exporter, reset-busy, "
            "reset-delay, no-flr, no-write-back, reset-clears, fault-ns, "
            "sbr-unmasked, active-delay, dvsec-snapshot, no-bar-areas, "
-           "guard-map, pfnmap, geometry-id, geometry-form or mangle";
+           "guard-map, pfnmap, lose-invalidations, lose-events, "
+           "geometry-id, geometry-form or mangle";
 }

@@ -13,7 +13,7 @@
 
 #include "sim.h"
 
-#define STATE_MAGIC 0x3254534d49535856ull   /* "VXSIMST2" */
+#define STATE_MAGIC 0x3354534d49535856ull   /* "VXSIMST3" */
 
 static const char *const stat_names[SIM_STAT__MAX] = {
     [SIM_STAT_OPENS] = "opens",
@@ -41,6 +41,15 @@ static const char *const stat_names[SIM_STAT__MAX] = {
     [SIM_STAT_STALE_MAPS] = "stale-maps",
     [SIM_STAT_MEMORY_MAPS] = "memory-maps",
     [SIM_STAT_PAGE_FAULTS] = "page-faults",
+    [SIM_STAT_TLB_HITS] = "tlb-hits",
+    [SIM_STAT_TLB_MISSES] = "tlb-misses",
+    [SIM_STAT_CD_HITS] = "cd-hits",
+    [SIM_STAT_CD_MISSES] = "cd-misses",
+    [SIM_STAT_ATC_HITS] = "atc-hits",
+    [SIM_STAT_ATS_REQUESTS] = "ats-requests",
+    [SIM_STAT_EVENTS] = "events",
+    [SIM_STAT_EVENTS_LOST] = "events-lost",
+    [SIM_STAT_EVENTS_UNTOLD] = "events-untold",
 };
 
 const char *sim_stat_name(SimStat stat)

@@ -24,8 +24,12 @@
 #define IOMMU_OPTION                IOMMU_REQUEST(7)
 #define IOMMU_HWPT_ALLOC            IOMMU_REQUEST(9)
 #define IOMMU_GET_HW_INFO           IOMMU_REQUEST(10)
+#define IOMMU_HWPT_INVALIDATE       IOMMU_REQUEST(13)
 #define IOMMU_IOAS_MAP_FILE         IOMMU_REQUEST(15)
+#define IOMMU_VIOMMU_ALLOC          IOMMU_REQUEST(16)
+#define IOMMU_VDEVICE_ALLOC         IOMMU_REQUEST(17)
 #define IOMMU_IOAS_CHANGE_PROCESS   IOMMU_REQUEST(18)
+#define IOMMU_VEVENTQ_ALLOC         IOMMU_REQUEST(19)
 
 /* Flags of a mapping */
 #define IOMMU_IOAS_MAP_FIXED_IOVA   (1u << 0)
@@ -37,9 +41,25 @@
 #define IOMMU_OPTION_OP_SET         0
 #define IOMMU_OPTION_OP_GET         1
 
-#define IOMMU_HWPT_ALLOC_NEST_PARENT (1u << 0)
+#define IOMMU_HWPT_ALLOC_NEST_PARENT    (1u << 0)
+#define IOMMU_HWPT_ALLOC_DIRTY_TRACKING (1u << 1)
+#define IOMMU_HWPT_FAULT_ID_VALID       (1u << 2)
+#define IOMMU_HWPT_ALLOC_PASID          (1u << 3)
 #define IOMMU_HWPT_DATA_NONE        0
+#define IOMMU_HWPT_DATA_ARM_SMMUV3  2
+
+#define IOMMU_HW_INFO_FLAG_INPUT_TYPE   (1u << 0)
 #define IOMMU_HW_INFO_TYPE_NONE     0
+#define IOMMU_HW_INFO_TYPE_DEFAULT  0
+#define IOMMU_HW_INFO_TYPE_ARM_SMMUV3   2
+#define IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED  (1u << 3)
+
+#define IOMMU_VIOMMU_TYPE_DEFAULT   0
+#define IOMMU_VIOMMU_TYPE_ARM_SMMUV3    1
+#define IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3 1
+#define IOMMU_VEVENTQ_TYPE_DEFAULT  0
+#define IOMMU_VEVENTQ_TYPE_ARM_SMMUV3   1
+#define IOMMU_VEVENTQ_FLAG_LOST_EVENTS  (1u << 0)
 
 struct iommu_destroy {
     uint32_t size;
@@ -141,6 +161,72 @@ struct iommu_hw_info {
     uint8_t out_max_pasid_log2;
     uint8_t __reserved[3];
     uint64_t out_capabilities;
+};
+
+struct iommu_hw_info_arm_smmuv3 {
+    uint32_t flags;
+    uint32_t __reserved;
+    uint32_t idr[6];
+    uint32_t iidr;
+    uint32_t aidr;
+};
+
+struct iommu_hwpt_arm_smmuv3 {
+    uint64_t ste[2];
+};
+
+struct iommu_viommu_arm_smmuv3_invalidate {
+    uint64_t cmd[2];
+};
+
+struct iommu_hwpt_invalidate {
+    uint32_t size;
+    uint32_t hwpt_id;
+    uint64_t data_uptr;
+    uint32_t data_type;
+    uint32_t entry_len;
+    uint32_t entry_num;
+    uint32_t __reserved;
+};
+
+struct iommu_viommu_alloc {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t type;
+    uint32_t dev_id;
+    uint32_t hwpt_id;
+    uint32_t out_viommu_id;
+    uint32_t data_len;
+    uint32_t __reserved;
+    uint64_t data_uptr;
+};
+
+struct iommu_vdevice_alloc {
+    uint32_t size;
+    uint32_t viommu_id;
+    uint32_t dev_id;
+    uint32_t out_vdevice_id;
+    uint64_t virt_id;
+};
+
+struct iommu_veventq_alloc {
+    uint32_t size;
+    uint32_t flags;
+    uint32_t viommu_id;
+    uint32_t type;
+    uint32_t veventq_depth;
+    uint32_t out_veventq_id;
+    uint32_t out_veventq_fd;
+    uint32_t __reserved;
+};
+
+struct iommufd_vevent_header {
+    uint32_t flags;
+    uint32_t sequence;
+};
+
+struct iommu_vevent_arm_smmuv3 {
+    uint64_t evt[4];
 };
 
 #endif /* VFIO_SIM_UAPI_IOMMUFD_H */

@@ -83,13 +83,29 @@
 #define   VFIO_SIM_DMA_SRC_LOCAL    0x2
 #define   VFIO_SIM_DMA_DST_LOCAL    0x4
 #define   VFIO_SIM_DMA_IRQ          0x8      /* raise VFIO_SIM_DMA_VECTOR */
+#define   VFIO_SIM_DMA_ATS          0x10     /* see DMA_FEATURES */
 #define VFIO_SIM_DMA_VECTOR         1
 #define VFIO_SIM_REG_DMA_STATUS     0x48     /* RO */
 #define   VFIO_SIM_DMA_IDLE         0
 #define   VFIO_SIM_DMA_DONE         1
 #define   VFIO_SIM_DMA_FAULT        2        /* moved all up to the fault */
 #define   VFIO_SIM_DMA_MASTER_OFF   3        /* no PCI Bus Master Enable */
+#define   VFIO_SIM_DMA_NO_PASID     4        /* not enabled, or too large */
 #define VFIO_SIM_REG_DMA_FAULT_ADDR 0x50     /* RO, 8 bytes: where it faulted */
+
+/*
+ * Behind an SMMUv3 (--iommu=smmuv3) the engine can say whose addresses it
+ * uses: with PASID_VALID they are those of the process DMA_PASID, for SRC and
+ * DST alike. With the ATS flag it asks for translations, caches them until the
+ * host or its guest invalidates them, and uses translated requests; without
+ * ATS Enable in the PCI capability the flag does nothing.
+ */
+#define VFIO_SIM_REG_DMA_PASID      0x58     /* RW, 0 at reset */
+#define   VFIO_SIM_DMA_PASID_MASK   0xfffff
+#define   VFIO_SIM_DMA_PASID_VALID  0x80000000u
+#define VFIO_SIM_REG_DMA_FEATURES   0x5c     /* RO */
+#define   VFIO_SIM_DMA_ATS_ENABLED  0x1
+#define   VFIO_SIM_DMA_PASID_BITS(f) ((f) >> 8 & 0x1f)   /* 0: no PASIDs */
 
 /* The device's own view of its memory: 8 bytes at DPA PEEK_ADDR */
 #define VFIO_SIM_REG_PEEK_ADDR      0x60     /* RW, 8 bytes, aligned to 8 */
