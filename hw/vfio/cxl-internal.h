@@ -9,6 +9,7 @@
 #include "hw/cxl/cxl_firmware.h"
 #include "hw/cxl/cxl_hdm.h"
 #include "hw/cxl/cxl_route.h"
+#include "system/ram_device_guard.h"
 #include "pci.h"
 #include "cxl-dvsec.h"
 #include "cxl-uapi.h"
@@ -74,6 +75,7 @@ typedef struct VFIOCXLScratch {
  * @ras: what the guest has written to the RAS Capability
  * @hdm: the HDM decoders that the guest sees
  * @memory: the device's memory
+ * @guard: checks QEMU's own accesses to it
  * @blocked: VFIO_CXL_IN_RESET etc.
  * @active: wait for it to become active after a reset
  * @scratch: stand-in for the memory under TCG
@@ -101,6 +103,7 @@ struct VFIOCXL {
     VFIOCXLRAS ras;
     CXLHDM hdm;
     VFIORegion memory;
+    RAMDeviceGuard guard;
     unsigned blocked;
     VFIOCXLActive active;
     VFIOCXLScratch scratch;

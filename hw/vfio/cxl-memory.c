@@ -267,10 +267,10 @@ void vfio_cxl_check_host(VFIOCXL *cxl)
 /*
  * QEMU's own accesses
  */
-static bool vfio_cxl_memory_accepts(MemoryRegion *mr, hwaddr addr,
+static bool vfio_cxl_memory_accepts(RAMDeviceGuard *guard, hwaddr addr,
                                     unsigned size, bool is_write)
 {
-    VFIOCXL *cxl = VFIO_PCI_DEVICE(memory_region_owner(mr))->cxl.cxl;
+    VFIOCXL *cxl = container_of(guard, VFIOCXL, guard);
     bool open = !cxl->exited && !cxl->scratch.in_place &&
                 vfio_cxl_is_open(cxl);
 
@@ -345,8 +345,11 @@ bool vfio_cxl_memory_init(VFIOCXL *cxl, Error **errp)
                          " bytes", (uint64_t)region->size);
         return false;
     }
-    memory_region_guard_ram_device(&region->mmaps[0].mem,
-                                   vfio_cxl_memory_accepts);
+    cxl->guard = (RAMDeviceGuard) {
+        .mr = &region->mmaps[0].mem,
+        .accepts = vfio_cxl_memory_accepts,
+    };
+    memory_region_guard_ram_device(&cxl->guard);
     vfio_cxl_memory_advise(cxl);
     trace_vfio_cxl_map(vfio_cxl_name(cxl), region->mmaps[0].mmap,
                        region->size);
