@@ -141,7 +141,7 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'install': (check_install, 600),
     'libvirt': (check_libvirt, 600),
     'upstream': (tool('upstream.py'), 1200),
-    'series': (tool('series.py', 'check'), 1500),
+    'series': (tool('series.py', 'check'), 2100),
     'dist': (tool('dist.py', 'check'), 600),
 }
 
