@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "hw/acpi/cxl-bridge.h"
 
-void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus)
+void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus, bool preserve_config)
 {
     g_assert_not_reached();
 }

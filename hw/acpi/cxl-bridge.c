@@ -18,7 +18,7 @@
 #define DSM_FUNCTIONS               0
 #define DSM_KEEP_BOOT_CONFIGURATION 5
 
-void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus)
+void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus, bool preserve_config)
 {
     uint8_t functions[] = {
         1 << DSM_FUNCTIONS | 1 << DSM_KEEP_BOOT_CONFIGURATION
@@ -26,7 +26,7 @@ void build_cxl_bridge_dsm_method(Aml *dev, PCIBus *bus)
     uint8_t none[] = { 0 };
     Aml *method, *if_uuid, *if_function;
 
-    if (!cxl_bus_keeps_config(bus)) {
+    if (!preserve_config && !cxl_bus_keeps_config(bus)) {
         return;
     }
     method = aml_method("_DSM", 4, AML_SERIALIZED);

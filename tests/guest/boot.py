@@ -14,7 +14,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from children import Children
 from debian import GuestError
@@ -282,14 +282,15 @@ class Harness:
         return state
 
     def command(self, case: Case, memory: Path, append: str,
-                initrd: Optional[Path] = None) -> List[str]:
+                initrd: Optional[Path] = None,
+                sim: Sequence[str] = ()) -> List[str]:
         """vfio-sim and QEMU, all but the accelerators."""
         image = self.image(case.machine)
         command = [str(self.sim), f'--memory={MEMORY >> 20}M',
                    f'--state-dir={memory.parent}/sim',
                    f'--memory-file={memory}', f'--topology={case.layout}',
                    f'--kernel={case.kernel}',
-                   f'--devices={len(case.topology.slots)}', '--']
+                   f'--devices={len(case.topology.slots)}', *sim, '--']
         command += base_command(self.qemu, image, case.machine,
                                 self.accel_for(case.machine), case.smp)
         command += ['-initrd', str(initrd or image.initramfs),

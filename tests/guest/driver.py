@@ -17,7 +17,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from debian import AptRoot, GuestError, say, unpack
 
 HERE = Path(__file__).resolve().parent
-SOURCES = [HERE / 'driver' / name for name in ('cxl-accel.c', 'Makefile')]
+SOURCES = [HERE / 'driver' / name
+           for name in ('cxl-accel.c', 'cxl-accel.h', 'Makefile')]
 SIM_REGS = HERE.parent / 'vfio-sim' / 'vfio-sim-regs.h'
 
 KERNEL_ARCH = {'amd64': 'x86', 'arm64': 'arm64'}

@@ -247,7 +247,7 @@ class Image:
         gcc = ARCHES[self.arch]['gcc']
         command = [gcc, '-O2', '-g', '-Wall', '-Wextra',
                    '-Wno-unused-parameter', '-static', '-pthread',
-                   f'-I{SIM_INCLUDE}', '-o', str(out),
+                   f'-I{SIM_INCLUDE}', f'-I{HERE / "driver"}', '-o', str(out),
                    *(str(p) for p in PROGRAM if p.suffix == '.c')]
         if not shutil.which(gcc):
             raise GuestError(f'{gcc} is missing. Install the packages in '
@@ -301,7 +301,8 @@ class Image:
         if builder:
             driver, reason = builder.build(self.arch, self.release)
         inputs = [*PROGRAM, HERE / 'init', HERE / 'image.py',
-                  SIM_INCLUDE / 'vfio-sim-regs.h', self.dir / 'unpacked']
+                  SIM_INCLUDE / 'vfio-sim-regs.h',
+                  HERE / 'driver/cxl-accel.h', self.dir / 'unpacked']
         if driver:
             inputs.append(driver)
         digest = hashlib.sha256(reason.encode())

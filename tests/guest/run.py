@@ -23,6 +23,7 @@ from life import life_tests
 from listing import outline
 from machines import MACHINES
 from placement import NumaTest, SmmuTest
+from smmu import FourSmmusTest
 from stock import GPUTest, StockDriverTest
 from tests import CaseTest, Test
 
@@ -243,7 +244,7 @@ def main() -> int:
         chosen = life_tests(args.long)
         if not args.long:
             # What takes longest begins first
-            chosen += [SmmuTest(), NumaTest('q35'), NumaTest('virt')]
+            chosen += [FourSmmusTest(), SmmuTest(), NumaTest('q35'), NumaTest('virt')]
             chosen += [test(machine) for test in (StockDriverTest, GPUTest)
                        for machine in ('q35', 'virt')]
             chosen += [CaseTest(case, args.regenerate) for case in CHECK]

@@ -23,13 +23,15 @@ class Topology:
     # The host bridge that each window targets
     windows: Tuple[str, ...] = ('cxl.0',)
     objects: Tuple[str, ...] = ()
+    # The size of each window
+    window: str = '4G'
     # The bridge has a decoder that a guest's software would have to program
     decoder: bool = False
 
     def machine(self) -> str:
         """Properties of the machine."""
         return 'cxl=on' + ''.join(
-            f',cxl-fmw.{n}.targets.0={bridge},cxl-fmw.{n}.size=4G'
+            f',cxl-fmw.{n}.targets.0={bridge},cxl-fmw.{n}.size={self.window}'
             for n, bridge in enumerate(self.windows))
 
     def arguments(self) -> List[str]:

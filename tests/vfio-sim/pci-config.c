@@ -93,6 +93,11 @@ static void fill_caps(uint8_t *c)
     sim_st16(c + SIM_CAP_EXP + PCI_EXP_LNKSTA, 5 | 16 << 4);
     sim_st32(c + SIM_CAP_EXP + PCI_EXP_LNKCAP2, 0x3e);
     sim_st16(c + SIM_CAP_EXP + PCI_EXP_LNKCTL2, 5);
+    /* PASIDs are sent as end-end TLP prefixes, of which it can send one */
+    if (sim_config()->smmu.count && sim_config()->smmu.pasid_bits) {
+        sim_st32(c + SIM_CAP_EXP + PCI_EXP_DEVCAP2,
+                 PCI_EXP_DEVCAP2_EE_PREFIX | 1 << 22);
+    }
 }
 
 /* There are ordinary capabilities before, between and after those of CXL */

@@ -15,6 +15,8 @@
 #define NONE        IOMMU_HWPT_DATA_NONE
 #define NEST        IOMMU_HWPT_ALLOC_NEST_PARENT
 #define PASID       IOMMU_HWPT_ALLOC_PASID
+/* Device Capabilities 2 */
+#define DEVCAP2     (0x60 + 0x24)
 
 static void open_plain(Dev *d)
 {
@@ -50,6 +52,8 @@ static void test_info(void)
     g_assert_cmpuint(arg.out_data_type, ==, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
     g_assert_cmpmem(b.rest, sizeof(b.rest), zero, sizeof(zero));
     g_assert_cmpuint(b.info.flags, ==, 0);
+    /* Linux enables PASIDs only where they can be sent as a prefix */
+    g_assert_cmphex(cfg(&d, DEVCAP2, 4) & 0xe00000, ==, 0x600000);
     /* What QEMU's own model has as well */
     g_assert_cmphex(b.info.idr[0] & 0xf, ==, 0xb);
     g_assert_cmphex(b.info.idr[0] >> 21 & 3, ==, 2);
@@ -111,6 +115,7 @@ static void test_info_small(void)
     g_assert_cmphex(info.idr[0] >> 10 & 1, ==, 0);
     g_assert_cmphex(info.idr[1] >> 6 & 0x1f, ==, 0);
     g_assert_cmphex(info.idr[5] & 7, ==, 4);
+    g_assert_cmphex(cfg(&d, DEVCAP2, 4) & 0xe00000, ==, 0);
     /* Nor has the device a capability for ATS behind its serial number */
     g_assert_cmphex(cfg(&d, 0x220, 4), ==, 0x00010003);
     g_assert_cmphex(reg(&d, VFIO_SIM_REG_DMA_FEATURES), ==, 0);

@@ -9,8 +9,10 @@
  *
  * /dev/cxl-accel-ADDRESS: read() gives a u32 count for each vector; poll() says
  * that one has changed since the file's last read; mmap() at an address
- * inside the committed range maps device memory.
+ * inside the committed range maps device memory. ioctl() maps memory for DMA,
+ * until it unmaps it or the file is closed.
  */
+#include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/interrupt.h>
 #include <linux/miscdevice.h>
@@ -25,6 +27,7 @@
 #include <cxl/pci.h>
 #endif
 
+#include "cxl-accel.h"
 #include "vfio-sim-regs.h"
 
 #define ACCEL_DVSEC_VENDOR	0x1e98
@@ -58,9 +61,17 @@ struct accel {
 	struct accel_vector vector[VFIO_SIM_MSIX_VECTORS];
 };
 
+struct accel_mapping {
+	struct list_head list;
+	struct accel_dma dma;
+	bool ram;
+};
+
 struct accel_file {
 	struct accel *accel;
 	u32 seen[VFIO_SIM_MSIX_VECTORS];
+	struct mutex lock;		/* of the list */
+	struct list_head mappings;
 };
 
 static irqreturn_t accel_irq(int irq, void *data)
@@ -82,15 +93,93 @@ static int accel_open(struct inode *inode, struct file *file)
 	if (!priv)
 		return -ENOMEM;
 	priv->accel = accel;
+	mutex_init(&priv->lock);
+	INIT_LIST_HEAD(&priv->mappings);
 	for (i = 0; i < VFIO_SIM_MSIX_VECTORS; i++)
 		priv->seen[i] = atomic_read(&accel->vector[i].count);
 	file->private_data = priv;
 	return 0;
 }
 
+static void accel_dma_unmap(struct accel_file *priv, struct accel_mapping *m)
+{
+	struct device *dev = &priv->accel->pdev->dev;
+
+	if (m->ram)
+		dma_unmap_page(dev, m->dma.iova, m->dma.size,
+			       DMA_BIDIRECTIONAL);
+	else
+		dma_unmap_resource(dev, m->dma.iova, m->dma.size,
+				   DMA_BIDIRECTIONAL, 0);
+	list_del(&m->list);
+	kfree(m);
+}
+
+static int accel_dma_map(struct accel_file *priv, struct accel_dma *dma)
+{
+	struct device *dev = &priv->accel->pdev->dev;
+	struct accel_mapping *m;
+
+	m = kzalloc(sizeof(*m), GFP_KERNEL);
+	if (!m)
+		return -ENOMEM;
+	m->ram = pfn_valid(PHYS_PFN(dma->phys));
+	if (m->ram)
+		dma->iova = dma_map_page(dev, pfn_to_page(PHYS_PFN(dma->phys)),
+					 offset_in_page(dma->phys), dma->size,
+					 DMA_BIDIRECTIONAL);
+	else
+		dma->iova = dma_map_resource(dev, dma->phys, dma->size,
+					     DMA_BIDIRECTIONAL, 0);
+	if (dma_mapping_error(dev, dma->iova)) {
+		kfree(m);
+		return -EIO;
+	}
+	m->dma = *dma;
+	list_add(&m->list, &priv->mappings);
+	return 0;
+}
+
+static int accel_dma_find(struct accel_file *priv, struct accel_dma *dma)
+{
+	struct accel_mapping *m;
+
+	list_for_each_entry(m, &priv->mappings, list) {
+		if (m->dma.iova == dma->iova && m->dma.size == dma->size) {
+			accel_dma_unmap(priv, m);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+static long accel_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct accel_file *priv = file->private_data;
+	struct accel_dma dma;
+	int rc;
+
+	if (cmd != ACCEL_DMA_MAP && cmd != ACCEL_DMA_UNMAP)
+		return -ENOTTY;
+	if (copy_from_user(&dma, (void __user *)arg, sizeof(dma)))
+		return -EFAULT;
+	mutex_lock(&priv->lock);
+	rc = cmd == ACCEL_DMA_MAP ? accel_dma_map(priv, &dma)
+				  : accel_dma_find(priv, &dma);
+	mutex_unlock(&priv->lock);
+	if (!rc && copy_to_user((void __user *)arg, &dma, sizeof(dma)))
+		return -EFAULT;
+	return rc;
+}
+
 static int accel_release(struct inode *inode, struct file *file)
 {
-	kfree(file->private_data);
+	struct accel_file *priv = file->private_data;
+	struct accel_mapping *m, *next;
+
+	list_for_each_entry_safe(m, next, &priv->mappings, list)
+		accel_dma_unmap(priv, m);
+	kfree(priv);
 	return 0;
 }
 
@@ -143,6 +232,7 @@ static const struct file_operations accel_fops = {
 	.read = accel_read,
 	.poll = accel_poll,
 	.mmap = accel_mmap,
+	.unlocked_ioctl = accel_ioctl,
 };
 
 static ssize_t cxl_state_show(struct device *dev,
@@ -317,6 +407,9 @@ static int accel_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (rc)
 		return rc;
 	pci_set_master(pdev);
+	rc = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (rc)
+		return rc;
 	accel->regs = pcim_iomap(pdev, VFIO_SIM_REG_BAR, 0);
 	if (!accel->regs)
 		return -ENOMEM;

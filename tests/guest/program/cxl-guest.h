@@ -121,6 +121,7 @@ typedef struct {
     const char *seed;
     int lock;
     int rounds;                     /* of "resets" */
+    uint64_t peer_memory;           /* address of another's; 0 for none */
     bool bridge;
     bool peer;
     bool clears;                    /* the kernel clears memory at reset */
@@ -241,6 +242,10 @@ uint32_t dma(uint64_t src, uint64_t dst, uint32_t len, uint32_t flags);
 void check_dma_local(const char *name);
 void check_dma_window(const char *name);
 void check_dma_fault(const char *name);
+
+/* iommu.c */
+void check_wild(const char *name);
+void check_iommu(const char *name);
 
 /* interrupts.c */
 void check_msix(const char *name);

@@ -48,7 +48,7 @@ void check_msix(const char *name)
         }
         memcpy(before, after, sizeof(before));
     }
-    if (dma(ram.pa, 0x30000, 4096,
+    if (dma(0x20000, 0x30000, 4096, VFIO_SIM_DMA_SRC_LOCAL |
             VFIO_SIM_DMA_DST_LOCAL | VFIO_SIM_DMA_IRQ) != VFIO_SIM_DMA_DONE ||
         !wait_readable(fd, 3000) ||
         pread(fd, after, sizeof(after), 0) != sizeof(after) ||

@@ -22,7 +22,7 @@ static void usage(void)
          "          [--actions=all|NAME,...] [--driver=FILE] [--prefix=TEXT]\n"
          "          [--lock=0|1] [--token=HEX[:HEX...]] [--seed=TEXT]\n"
          "          [--no-peer] [--bridge] [--rounds=N] [--clears]\n"
-         "          [--space-gate]\n"
+         "          [--space-gate] [--peer-memory=ADDRESS]\n"
          "mode guest commits decoder 0 itself, any does so where it is not\n"
          "committed; with --bridge there is a decoder in the host bridge too,\n"
          "which it then programs. The names of checks begin with the prefix.\n"
@@ -30,7 +30,9 @@ static void usage(void)
          "the host's kernel clears the memory at a reset, with --space-gate it\n"
          "takes the memory away while Memory Space Enable is clear.\n"
          "actions: bar hidden lock token peek patterns unaligned whole rates\n"
-         "         dma intx msix recommit signature; only by name: resets");
+         "         dma intx msix recommit signature; only by name: resets,\n"
+         "         and wild, iommu: behind an IOMMU of the guest's; iommu also\n"
+         "         reaches the memory of another device, at --peer-memory");
 }
 
 static const struct option options[] = {
@@ -47,6 +49,7 @@ static const struct option options[] = {
     { "no-peer", no_argument, NULL, 'p' },
     { "clears", no_argument, NULL, 'c' },
     { "space-gate", no_argument, NULL, 'S' },
+    { "peer-memory", required_argument, NULL, 'M' },
     { "help", no_argument, NULL, 'h' },
     { }
 };
@@ -95,6 +98,9 @@ static void parse_options(int argc, char **argv)
             break;
         case 'S':
             opt.space_gate = true;
+            break;
+        case 'M':
+            opt.peer_memory = strtoull(optarg, NULL, 0);
             break;
         default:
             usage();
@@ -175,7 +181,7 @@ int main(int argc, char **argv)
     if (wanted("intx") && !opt.driver) {
         run_check("intx", check_intx);
     }
-    if (wanted("msix") && opt.driver && make_buffer("buffer")) {
+    if (wanted("msix") && opt.driver) {
         run_check("msix", check_msix);
     }
     if (wanted("recommit") && !strcmp(opt.mode, "guest") && !opt.driver) {
@@ -183,6 +189,13 @@ int main(int argc, char **argv)
     }
     if (wanted("resets") && strcmp(opt.actions, "all")) {
         run_check("resets", check_resets);
+    }
+    if (wanted("wild") && strcmp(opt.actions, "all")) {
+        run_check("wild", check_wild);
+    }
+    if (wanted("iommu") && strcmp(opt.actions, "all") &&
+        make_buffer("buffer")) {
+        run_check("iommu", check_iommu);
     }
     if (wanted("signature")) {
         run_check("signature", write_signature);
