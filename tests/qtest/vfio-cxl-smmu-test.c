@@ -13,6 +13,7 @@
 #include "qobject/qjson.h"
 #include "vfio-cxl-maps.h"
 #include "vfio-cxl-smmu.h"
+#include "vfio-cxl-tables.h"
 #include "vfio-cxl-topology.h"
 
 #define MAX_UNITS       4
@@ -47,6 +48,7 @@ typedef struct Setup {
     CXLMachine m;           /* for what takes one */
     unsigned units;
     Unit unit[MAX_UNITS];
+    const char *commit;     /* x-cxl-commit of devices that are plugged */
 } Setup;
 
 /* Kernels that export device memory as a dma-buf, and one that does not */
@@ -102,19 +104,24 @@ static uint64_t regs_of(Setup *s, CXLNode *node)
     return qtest_readl(s->t->qts, cxl_node_config(s->t, node, 0x18)) & ~0xfu;
 }
 
-/* As after a reset: PCI is enumerated, SMMUs are disabled */
+static void find_unit(Setup *s, unsigned n)
+{
+    g_autofree char *id = g_strdup_printf("dev%u", n);
+    Unit *u = &s->unit[n];
+
+    u->node = cxl_topology_find(s->t, id);
+    u->regs = regs_of(s, u->node);
+    u->sid = u->node->bus << 8 | u->node->devfn;
+    u->memory = cxl_node_base(s->t, u->node, 0);
+    u->setup = s;
+    u->asid = n + 1;
+}
+
+/* PCI has been enumerated */
 static void find_units(Setup *s)
 {
     for (unsigned n = 0; n < s->units; n++) {
-        g_autofree char *id = g_strdup_printf("dev%u", n);
-        Unit *u = &s->unit[n];
-
-        u->node = cxl_topology_find(s->t, id);
-        u->regs = regs_of(s, u->node);
-        u->sid = u->node->bus << 8 | u->node->devfn;
-        u->memory = cxl_node_base(s->t, u->node, 0);
-        u->setup = s;
-        u->asid = n + 1;
+        find_unit(s, n);
     }
 }
 
@@ -141,6 +148,7 @@ static Setup *start(const char *sim_options, unsigned n, const char *smmu,
                               (const char *const *)bridges);
     s->m = (CXLMachine) { .qts = s->t->qts, .sim = s->t->sim };
     s->units = n;
+    s->commit = strstr(properties, "guest") ? "guest" : "auto";
     find_units(s);
     for (unsigned i = 0; i < n; i++) {
         s->unit[i].smmu = smmu_new(s->t->qts, i);
@@ -556,15 +564,22 @@ static void test_reset(gconstpointer data)
     stop(s);
 }
 
-static QDict *add(Setup *s, unsigned n)
+static void add_ok(Setup *s, unsigned n)
 {
     g_autofree char *id = g_strdup_printf("dev%u", n);
     g_autofree char *host = g_strdup_printf("0000:c%u:00.0", n + 1);
     g_autofree char *bus = g_strdup_printf("rp%u", n);
+    QDict *reply = qtest_qmp(s->t->qts, "{'execute': 'device_add', "
+        "'arguments': {'driver': 'vfio-pci', 'id': %s, 'host': %s, 'bus': %s, "
+        "'iommufd': 'iommufd0', 'x-cxl-commit': %s}}", id, host, bus,
+        s->commit);
 
-    return qtest_qmp(s->t->qts, "{'execute': 'device_add', 'arguments': {"
-        "'driver': 'vfio-pci', 'id': %s, 'host': %s, 'bus': %s, 'iommufd': "
-        "'iommufd0'}}", id, host, bus);
+    if (!qdict_haskey(reply, "return")) {
+        g_autoptr(GString) json = qobject_to_json(QOBJECT(reply));
+
+        g_error("%s", json->str);
+    }
+    qobject_unref(reply);
 }
 
 /* The guest switches the slot of the port off or on */
@@ -593,12 +608,7 @@ static void unplug(Setup *s, unsigned n)
 
 static void plug(Setup *s, unsigned n)
 {
-    QDict *reply = add(s, n);
-
-    if (!qdict_haskey(reply, "return")) {
-        g_error("%s", qobject_to_json(QOBJECT(reply))->str);
-    }
-    qobject_unref(reply);
+    add_ok(s, n);
     slot_switch(s, n, true);
     cxl_topology_enumerate(s->t);
     find_units(s);
@@ -736,6 +746,189 @@ static void test_shared(gconstpointer data)
     stop(s);
 }
 
+/*
+ * Random steps: what each device reaches follows from its SMMU and from what
+ * is committed, of its own memory and of others'
+ */
+#define RANDOM_UNITS    3
+#define RANDOM_BLOCKS   8       /* of 256 MiB, in each window of 4 GiB */
+#define RANDOM_STEPS    400
+#define ALL_IOVA        (1ull << 46)    /* of the guest's address 0 */
+
+typedef struct Random {
+    Setup *s;
+    bool enabled[RANDOM_UNITS];
+    bool gbpa_abort[RANDOM_UNITS];
+    unsigned ste[RANDOM_UNITS];         /* what the SMMU has been told */
+    int block[RANDOM_UNITS];            /* where memory is committed, or -1 */
+    bool gone[RANDOM_UNITS];
+    GString *last;
+} Random;
+
+static uint64_t random_block(Random *r, unsigned window, unsigned block)
+{
+    return ROUND_UP(r->s->t->window[window], GiB) + block * M256;
+}
+
+/* Tables for everything, with GiB pages: no invalidation is ever due */
+static void random_enable(Random *r, unsigned n)
+{
+    Unit *u = &r->s->unit[n];
+
+    smmu_enable(u->smmu);
+    u->tables = smmu_tables(u->smmu);
+    smmu_map(u->smmu, u->tables, ALL_IOVA + GiB, GiB, GiB);
+    for (unsigned w = 0; w < RANDOM_UNITS; w++) {
+        for (unsigned b = 0; b < RANDOM_BLOCKS; b += 4) {
+            uint64_t at = random_block(r, w, b);
+
+            smmu_map(u->smmu, u->tables, ALL_IOVA + at, at, GiB);
+        }
+    }
+    r->enabled[n] = true;
+    r->ste[n] = STE_ABORT;
+}
+
+static void random_ste(Random *r, unsigned n, unsigned config)
+{
+    Unit *u = &r->s->unit[n];
+
+    smmu_set_cd(u->smmu, u->sid, 0, u->asid, u->tables);
+    smmu_set_ste(u->smmu, u->sid, config);
+    smmu_cfgi_ste(u->smmu, u->sid);
+    r->ste[n] = config;
+}
+
+static void random_commit(Random *r, unsigned n)
+{
+    Unit *u = &r->s->unit[n];
+    int block = g_test_rand_int_range(-1, RANDOM_BLOCKS);
+
+    if (r->block[n] >= 0) {
+        cxl_node_write(r->s->t, u->node, HDM_CTRL(0), 0);
+    }
+    cxl_node_enable(r->s->t, u->node);
+    if (block >= 0) {
+        g_assert_true(cxl_node_program(r->s->t, u->node, 0,
+                                       random_block(r, n, block), M256, 0));
+    }
+    r->block[n] = block;
+}
+
+static void random_after_reset(Random *r)
+{
+    cxl_topology_enumerate(r->s->t);
+    for (unsigned n = 0; n < RANDOM_UNITS; n++) {
+        if (!r->gone[n]) {
+            find_unit(r->s, n);
+        }
+    }
+}
+
+static void random_step(Random *r)
+{
+    unsigned n = g_test_rand_int_range(0, RANDOM_UNITS);
+    unsigned kind = g_test_rand_int_range(0, 100);
+    Unit *u = &r->s->unit[n];
+    static const unsigned configs[] = { STE_ABORT, STE_BYPASS, STE_S1 };
+
+    g_string_append_printf(r->last, " %u:%u", n, kind);
+    if (kind < 2) {
+        qtest_system_reset(r->s->t->qts);
+        for (unsigned i = 0; i < RANDOM_UNITS; i++) {
+            r->enabled[i] = r->gbpa_abort[i] = false;
+            r->block[i] = -1;
+            if (!r->gone[i]) {
+                slot_switch(r->s, i, true);
+            }
+        }
+        random_after_reset(r);
+    } else if (kind < 10 && r->gone[n]) {
+        add_ok(r->s, n);
+        r->gone[n] = false;
+        slot_switch(r->s, n, true);
+        random_after_reset(r);
+    } else if (kind < 6) {
+        unplug(r->s, n);
+        r->gone[n] = true;
+        r->block[n] = -1;
+    } else if (kind < 25) {
+        smmu_gbpa_abort(u->smmu, r->gbpa_abort[n] = kind & 1);
+    } else if (!r->gone[n] && kind < 35) {
+        /* Decoders stay as they are */
+        cxl_node_flr(r->s->t, u->node);
+        random_after_reset(r);
+    } else if (!r->gone[n] && kind < 60) {
+        random_commit(r, n);
+    } else if (!u->tables || kind < 65) {
+        random_enable(r, n);
+    } else if (kind < 75) {
+        /* Its table is what it was, unless the machine has been reset */
+        if (r->enabled[n]) {
+            smmu_switch(u->smmu, r->enabled[n] = false);
+        } else {
+            random_enable(r, n);
+        }
+    } else if (r->enabled[n]) {
+        random_ste(r, n, configs[g_test_rand_int_range(0, 3)]);
+    }
+}
+
+/* Where the device sees the guest's address 0; false if it sees nothing */
+static bool random_view(Random *r, unsigned n, uint64_t *offset)
+{
+    *offset = r->enabled[n] && r->ste[n] == STE_S1 ? ALL_IOVA : 0;
+    return r->enabled[n] ? r->ste[n] != STE_ABORT : !r->gbpa_abort[n];
+}
+
+static void random_check(Random *r, bool can)
+{
+    unsigned n = g_test_rand_int_range(0, RANDOM_UNITS);
+    unsigned owner = g_test_rand_int_range(0, RANDOM_UNITS);
+    unsigned block = g_test_rand_int_range(0, RANDOM_BLOCKS);
+    uint64_t ram = guest_ram(), offset, at = random_block(r, owner, block);
+    bool there = r->block[owner] == block && can, sees;
+
+    if (r->gone[n]) {
+        return;
+    }
+    sees = random_view(r, n, &offset);
+    if (reaches(&r->s->unit[n], ram + offset, ram) != sees ||
+        reaches(&r->s->unit[n], at + offset, at) != (sees && there)) {
+        g_error("unit %u (SMMU %s, STE %u, GBPA %s), unit %u's memory in block "
+                "%u, committed in %d: after%s", n,
+                r->enabled[n] ? "on" : "off", r->ste[n],
+                r->gbpa_abort[n] ? "abort" : "bypass", owner, block,
+                r->block[owner], r->last->str);
+    }
+    /* And not by the other kind of address */
+    if (sees) {
+        g_assert_false(reaches(&r->s->unit[n], ram + (offset ^ ALL_IOVA),
+                               ram));
+    }
+}
+
+static void test_random(gconstpointer data)
+{
+    Random r = {
+        .s = start_mode(data, RANDOM_UNITS, ",x-cxl-commit=guest"),
+        .block = { -1, -1, -1 },
+        .last = g_string_new(NULL),
+    };
+
+    for (unsigned n = 0; n < RANDOM_UNITS; n++) {
+        slot_switch(r.s, n, true);
+    }
+    for (unsigned step = 0; step < RANDOM_STEPS; step++) {
+        random_step(&r);
+        for (unsigned i = 0; i < 3; i++) {
+            random_check(&r, maps_memory(data));
+        }
+    }
+    g_string_free(r.last, true);
+    stop(r.s);
+}
+
 static void refused(const char *sim_options, bool iommufd, const char *smmu,
                     const char *more, const char *message)
 {
@@ -781,6 +974,51 @@ static void test_refused(void)
             "supports only 44-bit IPA");
     refused("--iommu=smmuv3", true, "accel=off", "",
             "requires iommu MAP notifier which is not currently supported");
+}
+
+/*
+ * What firmware hands over: every stream leads to its SMMU, MSIs of the host's
+ * have their addresses, and addresses of BARs stay, as RMRs demand
+ */
+static void test_tables(void)
+{
+    static const char expected[] =
+        "IORT, revision 5, 6 nodes\n"
+        "  Node at 0x30: ITS Group\n"
+        "  Node at 0x48: SMMUv3\n"
+        "    Base: 0xc000000\n"
+        "    IDs 0x0000 to 0xffff to 0x0000 of the node at 0x30\n"
+        "  Node at 0xa0: SMMUv3\n"
+        "    Base: 0xc020000\n"
+        "    IDs 0x0000 to 0xffff to 0x0000 of the node at 0x30\n"
+        "  Node at 0xf8: Root Complex\n"
+        "    IDs 0x0400 to 0x05ff to 0x0400 of the node at 0x48\n"
+        "    IDs 0x0800 to 0x09ff to 0x0800 of the node at 0xa0\n"
+        "    IDs 0x0000 to 0x03ff to 0x0000 of the node at 0x30\n"
+        "    IDs 0x0600 to 0x07ff to 0x0600 of the node at 0x30\n"
+        "    IDs 0x0a00 to 0xffff to 0x0a00 of the node at 0x30\n"
+        "  Node at 0x180: Reserved memory\n"
+        "    Range: 0x8000000, 0x100000 bytes\n"
+        "    IDs 0x0400 to 0x05ff to 0x0400 of the node at 0x48\n"
+        "  Node at 0x1c4: Reserved memory\n"
+        "    Range: 0x8000000, 0x100000 bytes\n"
+        "    IDs 0x0800 to 0x09ff to 0x0800 of the node at 0xa0\n";
+    /* A CXL device with a locked decoder would have a _DSM in any case */
+    Setup *s = start("--iommu=smmuv3 --kernel=none", 2, SMMU_FULL, "");
+    g_autoptr(GByteArray) tables = acpi_tables_read(s->t->qts);
+    g_autofree char *iort = acpi_iort_text(tables);
+
+    g_assert_cmpstr(iort, ==, expected);
+    for (unsigned n = 0; n < 2 && acpi_has_iasl(); n++) {
+        g_autofree char *name = g_strdup_printf("PC%02X", BUS(n));
+        g_autofree char *bridge = acpi_device_text(tables, name);
+        char *dsm = strstr(bridge, "Method (_DSM");
+
+        g_assert_nonnull(dsm);
+        g_assert_nonnull(strstr(dsm, "e5c937d0-3553-4d7a-9117-ea4d19c3434d"));
+        g_assert_nonnull(strstr(dsm, "(Arg2 == 0x05)"));
+    }
+    stop(s);
 }
 
 static bool has_ext_cap(Setup *s, uint16_t id)
@@ -853,7 +1091,9 @@ int main(int argc, char **argv)
     add_test("unplug", test_unplug);
     add_test("renumber", test_renumber);
     add_test("shared", test_shared);
+    add_test("random", test_random);
     qtest_add_func("vfio-cxl/smmu/refused", test_refused);
+    qtest_add_func("vfio-cxl/smmu/tables", test_tables);
     qtest_add_func("vfio-cxl/smmu/capabilities", test_capabilities);
     return g_test_run();
 }

@@ -182,7 +182,7 @@ static void append_iort_node(GString *text, const uint8_t *table, unsigned at)
 {
     static const char *const names[] = {
         "ITS Group", "Named component", "Root Complex", "SMMUv1 or v2",
-        "SMMUv3",
+        "SMMUv3", "PMCG", "Reserved memory",
     };
     const uint8_t *node = table + at;
     unsigned maps = ldl_le_p(node + 8), first = ldl_le_p(node + 12);
@@ -192,6 +192,14 @@ static void append_iort_node(GString *text, const uint8_t *table, unsigned at)
     if (node[0] == 4) {
         g_string_append_printf(text, "    Base: 0x%" PRIx64 "\n",
                                ldq_le_p(node + 16));
+    }
+    if (node[0] == 6) {
+        const uint8_t *range = node + ldl_le_p(node + 24);
+
+        g_assert_cmpuint(ldl_le_p(node + 20), ==, 1);
+        g_string_append_printf(text, "    Range: 0x%" PRIx64 ", 0x%" PRIx64
+                               " bytes\n", ldq_le_p(range),
+                               ldq_le_p(range + 8));
     }
     for (unsigned i = 0; i < maps; i++) {
         const uint8_t *map = node + first + 20 * i;
