@@ -362,6 +362,15 @@ static void test_unplug(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* First-stage tables of the guest's need a host that walks them */
+static void test_nested(gconstpointer data)
+{
+    mode_refused(data, "", " -device intel-iommu,scalable-mode=on,fsts=on,"
+                 "caching-mode=on" CXL_BRIDGE CXL_WINDOW, ",bus=rp0",
+                 mode_is_iommufd(data) ? "Incompatible host platform IOMMU type"
+                                       : "Need IOMMUFD backend when fsts=on");
+}
+
 /* This release's SMMUv3 cannot tell VFIO what a guest maps */
 static void test_smmuv3(gconstpointer data)
 {
@@ -383,6 +392,7 @@ int main(int argc, char **argv)
         vfio_cxl_add("reset", two_kernels, test_reset);
         vfio_cxl_add("unplug", two_kernels, test_unplug);
         vfio_cxl_add("flood", two_kernels, test_flood);
+        vfio_cxl_add("nested", two_kernels, test_nested);
     } else {
         vfio_cxl_add("smmuv3", vfio_cxl_kernels_v2, test_smmuv3);
     }
