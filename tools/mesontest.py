@@ -17,6 +17,8 @@ from common import QEMU, environment, jobs, say
 Cases = Dict[str, List[tap.Case]]
 # Without these a qtest of ours runs with one kernel only
 ALL_KERNELS = ['-m', 'slow']
+# The limits of tests, which are for an idle machine, are multiplied by this
+PATIENCE = 2
 
 
 def ended(entry: dict) -> bool:
@@ -30,23 +32,26 @@ def ended(entry: dict) -> bool:
         and len(plans) > 1)
 
 
+def cases(entry: dict, log: Path) -> List[tap.Case]:
+    """The cases of a test program, which has an entry as in meson's log."""
+    name = entry['name'].rpartition(' / ')[2]
+    remark = f'log: {log}'
+    found = [tap.Case(case.result, f'{name} {case.name}', case.remark
+                      or (remark if case.result == 'not ok' else ''))
+             for case in tap.parse(entry['stdout'])]
+    if not ended(entry) and not any(case.result == 'not ok' for case in found):
+        after = f' after {found[-1].name}' if found else ''
+        found.append(tap.Case('not ok', f'{name} runs to its end',
+                              f'{entry["result"]}{after}; {remark}'))
+    return found
+
+
 def read(log: Path) -> Cases:
     """The cases in meson's log, which has a line for each test that ended."""
-    results: Cases = {}
     lines = log.read_text(encoding='utf-8').splitlines() if log.exists() else []
-    for entry in map(json.loads, lines):
-        name = entry['name'].rpartition(' / ')[2]
-        remark = f'log: {log.with_suffix(".txt")}'
-        cases = [tap.Case(case.result, f'{name} {case.name}', case.remark
-                          or (remark if case.result == 'not ok' else ''))
-                 for case in tap.parse(entry['stdout'])]
-        if not ended(entry) and not any(case.result == 'not ok'
-                                        for case in cases):
-            after = f' after {cases[-1].name}' if cases else ''
-            cases.append(tap.Case('not ok', f'{name} runs to its end',
-                                  f'{entry["result"]}{after}; {remark}'))
-        results[name] = cases
-    return results
+    return {entry['name'].rpartition(' / ')[2]:
+            cases(entry, log.with_suffix('.txt'))
+            for entry in map(json.loads, lines)}
 
 
 def meson(obj: Path) -> str:
@@ -55,24 +60,20 @@ def meson(obj: Path) -> str:
     return str(own if own.exists() else QEMU / 'obj/pyvenv/bin/meson')
 
 
-def known(obj: Path) -> List[str]:
-    """The names of all tests that a build has."""
-    listing = subprocess.run([meson(obj), 'introspect',
-                              '--tests', str(obj)], check=True,
-                             env=environment(), text=True,
-                             stdout=subprocess.PIPE).stdout
-    return [test['name'] for test in json.loads(listing)]
+def introspect(obj: Path) -> List[dict]:
+    """All tests that a build has, as `meson introspect` prints them."""
+    return json.loads((obj / 'meson-info/intro-tests.json').read_text(
+        encoding='utf-8'))
 
 
 def run(obj: Path, names: Sequence[str], logs: Path,
         arguments: Sequence[str] = (), wrapper: str = '',
         keep: Callable[[List[tap.Case]], None] = lambda cases: None,
-        patience: int = 2) -> Cases:
+        patience: int = PATIENCE) -> Cases:
     """Run the tests of these names, which may have wildcards, with arguments.
 
     Results of tests that finish before this program is terminated are kept.
-    The limits of tests, which are for an idle machine, are multiplied by
-    patience.
+    The limits of tests are multiplied by patience.
     """
     if arguments.count('-p') > 1:
         say('meson calls programs that pass an ERROR here, as they print a plan '
@@ -100,9 +101,9 @@ def run(obj: Path, names: Sequence[str], logs: Path,
                 shutil.copy(log, logs / re.sub('^qct[^.]*', 'testlog',
                                                log.name))
             results = read(logs / 'testlog.json')
-            for cases in results.values():
-                keep(cases)
-                for case in cases:
+            for found in results.values():
+                keep(found)
+                for case in found:
                     if case.result == 'not ok':
                         say(f'    FAILED {case.name}: {case.remark}')
     if not results:

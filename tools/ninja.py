@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Configure a QEMU tree and build targets in it."""
 
+import concurrent.futures
 import fnmatch
+import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Sequence
@@ -23,14 +27,17 @@ OURS = ['tests/unit/test-cxl*', 'tests/unit/test-vfio-*',
 
 
 class Flavour(NamedTuple):
-    """A build's configuration: machines, compiler if not the usual,
-    firmware."""
+    """A build's configuration: machines, compiler and linker if not the
+    usual, firmware."""
     targets: str
     compiler: str
     firmware: Sequence[str]
+    linker: str = ''        # as -fuse-ld takes it, if it is there
 
 
 STANDARD = Flavour('aarch64-softmmu,x86_64-softmmu', '', FIRMWARE)
+# For a build that links the same programs again and again
+OFTEN = STANDARD._replace(linker='mold')
 # Configured alike, so that ccache has what is not instrumented
 SANITIZED = STANDARD._replace(compiler=str(ROOT / 'tools/cc-sanitize'),
                               firmware=())
@@ -41,7 +48,18 @@ def compiler() -> str:
     return 'ccache ' + command if shutil.which('ccache') else command
 
 
+@functools.lru_cache(maxsize=None)
+def links_with(linker: str) -> bool:
+    """Whether the linker is there, and the compiler knows it."""
+    return bool(linker) and subprocess.run(
+        [*shlex.split(os.environ.get('CC', 'gcc')), '-fuse-ld=' + linker,
+         '-Wl,--version'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def configure_arguments(flavour: Flavour) -> List[str]:
+    linker = [f'--extra-ldflags=-fuse-ld={flavour.linker}'] \
+        if links_with(flavour.linker) else []
     return [
         '--python=' + os.environ.get('PYTHON', '/usr/bin/python3'),
         '--cc=' + (flavour.compiler or compiler()),
@@ -51,7 +69,8 @@ def configure_arguments(flavour: Flavour) -> List[str]:
         '--enable-vhost-user', '--disable-download', '--disable-docs',
         # A fifth of the time to compile. Sanitizers' reports have lines:
         # tools/cc-sanitize
-        '--disable-install-blobs', '--disable-debug-info', *os.environ.get('QEMU_CONFIGURE', '').split(),
+        '--disable-install-blobs', '--disable-debug-info', *linker,
+        *os.environ.get('QEMU_CONFIGURE', '').split(),
     ]
 
 
@@ -103,19 +122,47 @@ def ninja(obj: Path, targets: Iterable[str]) -> List[str]:
     return warnings
 
 
-def known_targets(obj: Path, patterns: List[str]) -> List[str]:
-    """Those of the build's programs and libraries that match."""
+@functools.lru_cache(maxsize=1)
+def linked(obj: Path, stamp: int) -> List[str]:
+    """The build's programs and libraries; stamp is that of build.ninja."""
     listing = subprocess.run(
         ['ninja', '-C', str(obj), '-t', 'targets', 'all'], env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
         universal_newlines=True).stdout
-    found = []
-    for line in listing.splitlines():
-        name, _, rule = line.rpartition(': ')
-        if ('LINKER' in rule and
-                any(fnmatch.fnmatchcase(name, p) for p in patterns)):
-            found.append(name)
-    return sorted(found)
+    found = (line.rpartition(': ') for line in listing.splitlines())
+    return sorted(name for name, _, rule in found if 'LINKER' in rule)
+
+
+def known_targets(obj: Path, patterns: List[str]) -> List[str]:
+    """Those of the build's programs and libraries that match."""
+    stamp = (obj / 'build.ninja').stat().st_mtime_ns
+    return [name for name in linked(obj, stamp)
+            if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+def link_by_default(obj: Path, patterns: List[str]) -> str:
+    """Link what matches by the usual linker, to nowhere; what it says."""
+    wanted = known_targets(obj, patterns)
+    listing = subprocess.run(
+        ['ninja', '-C', str(obj), '-t', 'compdb', '-x', 'c_LINKER',
+         'c_LINKER_RSP'], env=environment(), stdout=subprocess.PIPE, check=True,
+        universal_newlines=True).stdout
+    commands = {entry['output']: entry['command']
+                for entry in json.loads(listing)}
+
+    with tempfile.TemporaryDirectory() as holder:
+        def link(target: str) -> str:
+            done = subprocess.run(
+                f'{commands[target]} -fuse-ld=bfd -o '
+                f'{holder}/{target.replace("/", "-")}',
+                shell=True, cwd=obj, env=environment(), check=False,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, universal_newlines=True)
+            return done.stdout or ('' if done.returncode == 0 else
+                                   f'{target}: status {done.returncode}')
+
+        with concurrent.futures.ThreadPoolExecutor(int(jobs())) as pool:
+            return '\n'.join(filter(None, pool.map(link, wanted)))
 
 
 def build(src: Path, obj: Path, patterns: List[str],

@@ -18,12 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / 'tests/bench'))
 # pylint: disable=wrong-import-position
 import check
 import common
+import direct
 import dmamaps
 import fetch
 import hooks
 import machine
 import machines
 import mesontest
+import ninja
 import ours
 import series
 import tap
@@ -606,6 +608,7 @@ class TestSeries(Fixture):
         self.assertEqual(made.complaints(), [])
         self.assertEqual(made.bases('1-new'), ['0-fix'])
         made.mail('1-new')
+        made.show()
         self.assertFalse((made.src / 'hw/other.c').exists())
         self.assertTrue((made.src / 'hw/new.c').exists())
         # All of them are known, also those that are not named
@@ -628,7 +631,7 @@ class TestSeries(Fixture):
         self.assertEqual(made.complaints(), [])
         self.assertEqual(made.mailed, ['0-fix', '1-new'])
         made.make_all()
-        self.assertEqual(made.differences(), [])
+        self.assertEqual(made.differences(), [])    # shows them, too
         self.assertTrue((made.src / 'hw/home.c').exists())
         for folder in made.mailed:
             self.assertNotIn('home.c', ''.join(
@@ -798,6 +801,78 @@ class TestResults(Fixture):
         with mock.patch.object(check, 'RESULTS', self.root / 'build'), \
                 mock.patch('builtins.print'):
             self.assertEqual(check.summary(['unit']), 1)
+
+
+class TestDirect(Fixture):
+    """Tests that are run without meson, as if by it."""
+
+    def entry(self, *script: str, timeout: float = 30) -> dict:
+        program = self.root / 'obj/tests/t'
+        self.write(program, '\n'.join(['#!/bin/sh', *script, '']))
+        program.chmod(0o755)
+        return {'name': 'q/t', 'cmd': [str(program), '--tap'],
+                'timeout': timeout,
+                'env': {'G_TEST_BUILDDIR': str(program.parent),
+                        'PYTHON': str(self.root / 'obj/python3')}}
+
+    def run_it(self, entry: dict, *words: str) -> List[tap.Case]:
+        log = self.root / 'logs/t.txt'
+        with mock.patch.object(direct, 'say'):
+            return direct.run_all([direct.Run(entry, self.root, log,
+                                              words)])['q/t']
+
+    def test_a_test_that_passes(self) -> None:
+        cases = self.run_it(self.entry('echo "ok 1 /$1/$2"',
+                                       'echo "ok 2 /b # SKIP no"',
+                                       'echo 1..2'), '-p')
+        self.assertEqual([(c.result, c.name) for c in cases],
+                         [('ok', 'q/t /--tap/-p'), ('skip', 'q/t /b')])
+        self.assertEqual(self.run_it(self.entry('echo 1..0')), [])
+
+    def test_each_bad_end_is_a_failure(self) -> None:
+        for script, word in (('echo 1..1; echo ok 1 /a; exit 1', 'ERROR'),
+                             ('echo 1..1; echo ok 1 /a; kill $$', 'ERROR'),
+                             ('echo 1..2; echo ok 1 /a', 'ERROR'),
+                             ('echo ok 1 /a', 'ERROR'),
+                             ('echo ok 1 /a; exec sleep 9', 'TIMEOUT')):
+            last = self.run_it(self.entry(script, timeout=0.2))[-1]
+            self.assertEqual(last.result, 'not ok', script)
+            self.assertIn(f'{word} after q/t /a', last.remark)
+        self.assertEqual([c.result for c in self.run_it(self.entry(
+            'echo 1..1', 'echo "not ok 1 /a"', 'exit 1'))], ['not ok'])
+
+    def test_a_copy_is_what_runs(self) -> None:
+        obj, place = self.root / 'obj', self.root / 'copy'
+        entry = self.entry('echo 1..1', 'echo "ok 1 $G_TEST_BUILDDIR $PYTHON"')
+        self.write(obj / 'meson-info/intro-tests.json', json.dumps([entry]))
+        for name in ninja.EMULATORS:
+            self.write(obj / name, 'emulator')
+        self.assertEqual(direct.entries(obj, ['*/u']), [])
+        copied, = direct.copy(obj, place, direct.entries(obj, ['*/t']))
+        self.write(obj / 'tests/t', 'exit 1')
+        self.write(obj / ninja.EMULATORS[0], 'another')
+        self.assertEqual([c.name for c in self.run_it(copied)],
+                         [f'q/t {place}/tests {obj}/python3'])
+        self.assertEqual((place / ninja.EMULATORS[0]).read_text(), 'emulator')
+
+    def test_queue(self) -> None:
+        queue, done = direct.Queue(), []
+        for number in range(3):
+            queue.add(lambda number=number: done.append(number))
+        queue.add(lambda: [][0])
+        with self.assertRaises(IndexError):
+            queue.finish()
+        self.assertEqual(done, [0, 1, 2])
+
+
+class TestLinker(unittest.TestCase):
+    def test_only_one_that_is_there(self) -> None:
+        self.assertFalse(ninja.links_with('none-such'))
+        self.assertFalse(ninja.links_with(''))
+        for there in False, True:
+            with mock.patch.object(ninja, 'links_with', return_value=there):
+                self.assertEqual('--extra-ldflags=-fuse-ld=mold' in
+                                 ninja.configure_arguments(ninja.OFTEN), there)
 
 
 class TestMachines(unittest.TestCase):

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include "qapi/error.h"
 #include "qemu/bswap.h"
@@ -54,13 +55,23 @@ static char *run_launcher(const char *options)
     return output;
 }
 
+static const char *preloaded_library(void)
+{
+    static char *library;
+
+    if (!library) {
+        library = g_strchomp(run_launcher("--library"));
+    }
+    return library;
+}
+
 VFIOSim *vfio_sim_start(const char *options)
 {
     g_autofree char *output = NULL;
     g_autofree char *all = NULL;
     VFIOSim *sim = g_new0(VFIOSim, 1);
 
-    sim->library = g_strchomp(run_launcher("--library"));
+    sim->library = preloaded_library();
     sim->dir = g_dir_make_tmp("vfio-cxl-test-XXXXXX", NULL);
     g_assert_nonnull(sim->dir);
     all = g_strdup_printf("%s --prepare %s", options, sim->dir);
@@ -74,7 +85,6 @@ void vfio_sim_stop(VFIOSim *sim)
 
     g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL,
                                NULL, NULL, NULL, NULL, NULL));
-    g_free(sim->library);
     g_free(sim->dir);
     g_free(sim);
 }
@@ -332,9 +342,27 @@ void cxl_machine_find(CXLMachine *m)
     m->dvsec = find_device_dvsec(m);
 }
 
+void qemu_quit(QTestState *qts)
+{
+    pid_t pid = qtest_pid(qts);
+    siginfo_t info = { };
+
+    if (pid > 0) {
+        kill(pid, SIGTERM);
+        for (int i = 0; i < 500 && !info.si_pid; i++) {
+            /* It stays for qtest_quit() to collect */
+            if (waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT)) {
+                break;
+            }
+            g_usleep(info.si_pid ? 0 : 1000);
+        }
+    }
+    qtest_quit(qts);
+}
+
 void cxl_machine_stop(CXLMachine *m)
 {
-    qtest_quit(m->qts);
+    qemu_quit(m->qts);
     vfio_sim_stop(m->sim);
     g_free(m);
 }

@@ -47,7 +47,7 @@
 /* A simulated kernel and its devices, in a directory of their own */
 typedef struct VFIOSim {
     char *dir;
-    char *library;          /* what is preloaded */
+    const char *library;    /* what is preloaded */
 } VFIOSim;
 
 /**
@@ -114,6 +114,12 @@ const char *cxl_machine_options(void);
 CXLMachine *cxl_machine_start(VFIOSim *sim, const char *topology,
                               bool iommufd, const char *properties);
 void cxl_machine_stop(CXLMachine *m);
+
+/**
+ * qemu_quit() - qtest_quit(), which by itself looks only every 100 ms whether
+ *               QEMU has exited
+ */
+void qemu_quit(QTestState *qts);
 
 /* Start QEMU with these options; no device is looked for */
 CXLMachine *cxl_machine_start_empty(VFIOSim *sim, const char *options);

@@ -738,7 +738,7 @@ static void test_too_many_bridges(void)
                                "bus_nr=%u", i, 12 + 8 * i);
     }
     qts = qtest_init(many->str);
-    qtest_quit(qts);
+    qemu_quit(qts);
 }
 
 /* The largest machine */

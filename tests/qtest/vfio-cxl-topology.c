@@ -312,7 +312,7 @@ CXLTopology *cxl_topology_start(VFIOSim *sim, const char *options,
 void cxl_topology_stop(CXLTopology *t)
 {
     forget_ids(t, 0);
-    qtest_quit(t->qts);
+    qemu_quit(t->qts);
     vfio_sim_stop(t->sim);
     g_free(t);
 }

@@ -367,7 +367,7 @@ static void test_virt_not_refused(void)
     for (int i = 0; i < ARRAY_SIZE(options); i++) {
         QTestState *qts = qtest_initf("-cpu cortex-a57 %s", options[i]);
 
-        qtest_quit(qts);
+        qemu_quit(qts);
     }
 }
 
