@@ -704,7 +704,8 @@ void *wrap_##name(void *addr, size_t len, int prot, int flags, int fd, \
             p = MAP_FAILED; \
             err = -ENODEV; \
             if (file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_CDEV) { \
-                p = sim_device_mmap(file, addr, len, prot, flags, pos, &err); \
+                p = sim_device_mmap(file, addr, len, prot, flags, fd, pos, \
+                                    &err); \
             } \
             sim_unlock(); \
             fail(err); \
@@ -745,6 +746,24 @@ int wrap_munmap(void *addr, size_t len)
     }
     sim_unlock();
     return ret;
+}
+
+EXPORT(int, madvise, void *addr, size_t len, int advice);
+int wrap_madvise(void *addr, size_t len, int advice)
+{
+    NEXT(madvise, int, void *, size_t, int);
+    uint64_t before = len;
+    int err = 0, ret = 0;
+
+    if (sim_mmap_any()) {
+        sim_lock();
+        err = sim_mmap_advice((uintptr_t)addr, &before, advice);
+        sim_unlock();
+    }
+    if (!err || before) {
+        ret = next(addr, before, advice);
+    }
+    return err ? fail(err) : ret;
 }
 
 EXPORT(int, close, int fd);

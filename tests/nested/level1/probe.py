@@ -313,9 +313,12 @@ def try_mappings(rows: Rows, device: Device, index: int, size: int) -> None:
     libc.munmap(address, 4 * PAGE)
 
     address = device.map(index, 0, 16 * PAGE)
-    for name, advice in (('DONTNEED', 4), ('DONTFORK', 10), ('MERGEABLE', 12),
-                         ('HUGEPAGE', 14), ('DONTDUMP', 16),
-                         ('POPULATE_READ', 22), ('POPULATE_WRITE', 23)):
+    for name, advice in (('WILLNEED', 3), ('DONTNEED', 4), ('FREE', 8),
+                         ('REMOVE', 9), ('DONTFORK', 10), ('DOFORK', 11),
+                         ('MERGEABLE', 12), ('HUGEPAGE', 14),
+                         ('NOHUGEPAGE', 15), ('DONTDUMP', 16), ('DODUMP', 17),
+                         ('COLD', 20), ('PAGEOUT', 21), ('POPULATE_READ', 22),
+                         ('POPULATE_WRITE', 23)):
         rows.add(f'memory, madvise {name}', outcome(
             lambda a=advice: called(libc.madvise(address, 16 * PAGE, a))))
     rows.add('memory, mlock', outcome(
