@@ -178,6 +178,39 @@ void sim_mmap_gone(uint64_t addr, uint64_t len)
     }
 }
 
+/* As for memory that cannot be expanded (VM_DONTEXPAND and VM_PFNMAP) */
+int sim_mmap_check_move(uint64_t from, uint64_t from_len, uint64_t len,
+                        int flags)
+{
+    if (!sim_mmap_find(from, from_len ? from_len : 1)) {
+        return 0;
+    }
+    return flags & 4 /* MREMAP_DONTUNMAP */ ? -EINVAL :
+           len > from_len ? -EFAULT : 0;
+}
+
+/* mremap() has moved or cut one mapping, or a part of it */
+void sim_mmap_moved(uint64_t from, uint64_t from_len, uint64_t to,
+                    uint64_t len)
+{
+    const SimMmap *m = sim_mmap_find(from, from_len);
+    SimMmap *copy = m && m->addr <= from ? malloc(sizeof(*copy)) : NULL;
+
+    if (copy) {
+        *copy = *m;
+        copy->addr = to;
+        copy->len = SIM_ROUND_UP(len, SIM_PAGE);
+        copy->offset += from - m->addr;
+        sim_file_use(copy->file);
+    }
+    sim_mmap_gone(from, from_len);
+    sim_mmap_gone(to, len);
+    if (copy) {
+        copy->next = mmaps;
+        __atomic_store_n(&mmaps, copy, __ATOMIC_RELAXED);
+    }
+}
+
 /* madvise() as on memory without pages of its own (VM_IO and VM_PFNMAP) */
 int sim_mmap_advice(uint64_t addr, uint64_t *len, int advice)
 {

@@ -496,6 +496,10 @@ bool sim_mmap_any(void);
 /* Fault the pages in, as pinning them for DMA does */
 void sim_mmap_fault_in(uint64_t addr, uint64_t len);
 void sim_mmap_gone(uint64_t addr, uint64_t len);
+int sim_mmap_check_move(uint64_t from, uint64_t from_len, uint64_t len,
+                        int flags);
+void sim_mmap_moved(uint64_t from, uint64_t from_len, uint64_t to,
+                    uint64_t len);
 /* Refuses advice on device memory; @len becomes what comes before it */
 int sim_mmap_advice(uint64_t addr, uint64_t *len, int advice);
 const SimMmap *sim_mmap_find(uint64_t addr, uint64_t len);

@@ -137,6 +137,37 @@ static int open_group(void)
     return open(path, O_RDWR | O_CLOEXEC);
 }
 
+static void test_memory_move(void)
+{
+    Device *d = device_open();
+    uint32_t *p = map_memory(d), value;
+    uint32_t *place = mmap(NULL, 0x4000, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    g_assert_true(place != MAP_FAILED);
+    map_fails(mremap(p, 0x4000, 0x8000, MREMAP_MAYMOVE), EFAULT);
+    map_fails(mremap(p, 0, 0x4000, MREMAP_MAYMOVE), EFAULT);
+    p[0x400] = 0xcafe;
+    g_assert_true(mremap((char *)p + 0x1000, 0x2000, 0x2000,
+                         MREMAP_MAYMOVE | MREMAP_FIXED, place) == place);
+    g_assert_cmphex(place[0], ==, 0xcafe);
+    g_assert_true(touch(p, &value));
+    if (is(V4 | V5)) {
+        memory_space(d, false);
+        g_assert_false(touch(p, &value));
+        g_assert_false(touch(place, &value));
+        memory_space(d, true);
+        g_assert_true(touch(place, &value));
+        g_assert_cmphex(value, ==, 0xcafe);
+    }
+    device_close(d);
+    ok(munmap(p, 0x1000));
+    ok(munmap((char *)p + 0x3000, 0x1000));
+    fails(open_group(), EBUSY);
+    ok(munmap(place, 0x4000));
+    device_close(device_open());
+}
+
 /* A mapping keeps the device open, in whatever process it is */
 static void test_lifetime_map(void)
 {
@@ -525,6 +556,7 @@ const Case memory_cases[] = {
     { "memory-fd", test_memory_fd, CXL, false, NULL, NULL },
     { "memory-map", test_memory_map, CXL, false, NULL, NULL },
     { "memory-advice", test_memory_advice, MAPS, false, NULL, NULL },
+    { "memory-move", test_memory_move, MAPS, false, NULL, NULL },
     { "lifetime-map", test_lifetime_map, MAPS | NONE, false, NULL, NULL },
     { "lifetime-map-iommufd", test_lifetime_map_iommufd, MAPS | NONE, false,
       NULL, NULL },
