@@ -289,18 +289,22 @@ class Device:
                 return array + (entry >> 20)
         raise BenchError('the device has no HDM decoders')
 
-    def enable(self, hdm: int) -> None:
-        """HDM Decoder Enable, and Mem_Enable in the CXL Device DVSEC."""
-        machine = self.machine
-        machine.store(hdm + HDM_CONTROL, 2)
+    def find_dvsec(self) -> int:
+        """Address of the CXL Device DVSEC."""
         at = 0x100
         while at:
-            head = machine.load(self.cfg + at)
+            head = self.machine.load(self.cfg + at)
             if head & 0xffff == 0x23 and \
-                    machine.load(self.cfg + at + 4) & 0xffff == 0x1e98 and \
-                    machine.load(self.cfg + at + 8) & 0xffff == 0:
-                machine.do(STORE16, self.cfg + at + 0xc, 4)
+                    self.machine.load(self.cfg + at + 4) & 0xffff == 0x1e98 \
+                    and self.machine.load(self.cfg + at + 8) & 0xffff == 0:
+                return self.cfg + at
             at = head >> 20
+        raise BenchError('the device has no CXL Device DVSEC')
+
+    def enable(self, hdm: int) -> None:
+        """HDM Decoder Enable, and Mem_Enable in the CXL Device DVSEC."""
+        self.machine.store(hdm + HDM_CONTROL, 2)
+        self.machine.do(STORE16, self.find_dvsec() + 0xc, 4)
 
     def program(self, hdm: int, base: int, size: int) -> None:
         for offset, value in ((HDM_BASE, base), (HDM_SIZE, size)):

@@ -86,6 +86,9 @@ static void file_free(SimFile *file)
     default:
         break;
     }
+    if (file->mmap_fd >= 0) {
+        sys_close(file->mmap_fd);
+    }
     free(file);
 }
 
@@ -125,7 +128,7 @@ SimFile *sim_file_new(int fd, SimKind kind, SimDevice *dev)
     file->st_dev = st.st_dev;
     file->st_ino = st.st_ino;
     file->first_fd = fd;
-    file->group_fd = -1;
+    file->group_fd = file->mmap_fd = -1;
     fd_set_file(fd, file);
     return file;
 }

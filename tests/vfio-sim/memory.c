@@ -73,8 +73,17 @@ static void *map_region(SimDevice *dev, unsigned region, bool open, void *addr,
     return sys_mmap(addr, len, prot, flags, fd, off);
 }
 
+/* A mapping keeps the open file, and with it the lock that binding takes */
+static bool keep_open(SimFile *file, int fd)
+{
+    if (file->mmap_fd < 0) {
+        file->mmap_fd = sys_dup(fd);
+    }
+    return file->mmap_fd >= 0;
+}
+
 void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
-                      int flags, uint64_t pos, int *err)
+                      int flags, int fd, uint64_t pos, int *err)
 {
     SimDevice *dev = file->dev;
     unsigned region = pos >> SIM_REGION_SHIFT;
@@ -100,7 +109,8 @@ void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
         return MAP_FAILED;
     }
     m = calloc(1, sizeof(*m));
-    if (!m) {
+    if (!m || !keep_open(file, fd)) {
+        free(m);
         *err = -ENOMEM;
         return MAP_FAILED;
     }
@@ -115,6 +125,8 @@ void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
     m->addr = (uintptr_t)p;
     m->len = SIM_ROUND_UP(len, SIM_PAGE);
     m->dev = dev;
+    m->file = file;
+    sim_file_use(file);
     m->region = region;
     m->offset = off;
     m->prot = prot;
@@ -143,6 +155,7 @@ void sim_mmap_gone(uint64_t addr, uint64_t len)
 
             if (tail) {
                 *tail = *m;
+                sim_file_use(tail->file);
                 tail->addr = end;
                 tail->len = m_end - end;
                 tail->offset += end - m->addr;
@@ -159,9 +172,84 @@ void sim_mmap_gone(uint64_t addr, uint64_t len)
             p = &m->next;
         } else {
             *p = m->next;
+            sim_file_put(m->file);
             free(m);
         }
     }
+}
+
+/* As for memory that cannot be expanded (VM_DONTEXPAND and VM_PFNMAP) */
+int sim_mmap_check_move(uint64_t from, uint64_t from_len, uint64_t len,
+                        int flags)
+{
+    if (!sim_mmap_find(from, from_len ? from_len : 1)) {
+        return 0;
+    }
+    return flags & 4 /* MREMAP_DONTUNMAP */ ? -EINVAL :
+           len > from_len ? -EFAULT : 0;
+}
+
+/* mremap() has moved or cut one mapping, or a part of it */
+void sim_mmap_moved(uint64_t from, uint64_t from_len, uint64_t to,
+                    uint64_t len)
+{
+    const SimMmap *m = sim_mmap_find(from, from_len);
+    SimMmap *copy = m && m->addr <= from ? malloc(sizeof(*copy)) : NULL;
+
+    if (copy) {
+        *copy = *m;
+        copy->addr = to;
+        copy->len = SIM_ROUND_UP(len, SIM_PAGE);
+        copy->offset += from - m->addr;
+        sim_file_use(copy->file);
+    }
+    sim_mmap_gone(from, from_len);
+    sim_mmap_gone(to, len);
+    if (copy) {
+        copy->next = mmaps;
+        __atomic_store_n(&mmaps, copy, __ATOMIC_RELAXED);
+    }
+}
+
+/* madvise() as on memory without pages of its own (VM_IO and VM_PFNMAP) */
+int sim_mmap_advice(uint64_t addr, uint64_t *len, int advice)
+{
+    static const struct {
+        int advice;
+        int err;
+    } refused[] = {
+        { MADV_DONTNEED, EINVAL },
+        { MADV_REMOVE, ENODEV },
+        { MADV_DOFORK, EINVAL },
+        { MADV_DODUMP, EINVAL },
+        { 20 /* MADV_COLD */, EINVAL },
+        { 21 /* MADV_PAGEOUT */, EINVAL },
+        { 22 /* MADV_POPULATE_READ */, EINVAL },
+        { 23 /* MADV_POPULATE_WRITE */, EINVAL },
+    };
+    uint64_t first = addr + *len;
+    const SimMmap *m;
+    unsigned i;
+    int ret = 0;
+
+    for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        if (refused[i].advice == advice) {
+            ret = -refused[i].err;
+        }
+    }
+    if (!ret) {
+        return 0;
+    }
+    for (m = mmaps; m; m = m->next) {
+        if (m->addr < first && addr < m->addr + m->len) {
+            first = m->addr < addr ? addr : m->addr;
+        }
+    }
+    if (first == addr + *len) {
+        return 0;
+    }
+    *len = first - addr;
+    return ret;
 }
 
 void sim_mmap_fault_in(uint64_t addr, uint64_t len)

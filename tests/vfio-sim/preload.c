@@ -704,7 +704,8 @@ void *wrap_##name(void *addr, size_t len, int prot, int flags, int fd, \
             p = MAP_FAILED; \
             err = -ENODEV; \
             if (file->kind == SIM_FD_DEVICE || file->kind == SIM_FD_CDEV) { \
-                p = sim_device_mmap(file, addr, len, prot, flags, pos, &err); \
+                p = sim_device_mmap(file, addr, len, prot, flags, fd, pos, \
+                                    &err); \
             } \
             sim_unlock(); \
             fail(err); \
@@ -745,6 +746,49 @@ int wrap_munmap(void *addr, size_t len)
     }
     sim_unlock();
     return ret;
+}
+
+EXPORT(void *, mremap, void *old, size_t old_len, size_t len, int flags, ...);
+void *wrap_mremap(void *old, size_t old_len, size_t len, int flags, ...)
+{
+    NEXT(mremap, void *, void *, size_t, size_t, int, ...);
+    va_list ap;
+    void *addr, *p;
+    int err;
+
+    va_start(ap, flags);
+    addr = flags & MREMAP_FIXED ? va_arg(ap, void *) : NULL;
+    va_end(ap);
+    if (!sim_mmap_any()) {
+        return next(old, old_len, len, flags, addr);
+    }
+    sim_lock();
+    err = sim_mmap_check_move((uintptr_t)old, old_len, len, flags);
+    p = err ? MAP_FAILED : next(old, old_len, len, flags, addr);
+    if (p != MAP_FAILED) {
+        sim_mmap_moved((uintptr_t)old, old_len, (uintptr_t)p, len);
+    }
+    sim_unlock();
+    fail(err);
+    return p;
+}
+
+EXPORT(int, madvise, void *addr, size_t len, int advice);
+int wrap_madvise(void *addr, size_t len, int advice)
+{
+    NEXT(madvise, int, void *, size_t, int);
+    uint64_t before = len;
+    int err = 0, ret = 0;
+
+    if (sim_mmap_any()) {
+        sim_lock();
+        err = sim_mmap_advice((uintptr_t)addr, &before, advice);
+        sim_unlock();
+    }
+    if (!err || before) {
+        ret = next(addr, before, advice);
+    }
+    return err ? fail(err) : ret;
 }
 
 EXPORT(int, close, int fd);

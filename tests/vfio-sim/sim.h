@@ -240,6 +240,7 @@ struct SimFile {
     bool opened;            /* device: may be used */
     SimFile *group;         /* device from a group */
     int group_fd;           /* keeps that group's lock */
+    int mmap_fd;            /* keeps its own while it is mapped */
     SimSpace *container;    /* container, and group that is in one */
     SimIommufd *ictx;       /* iommufd, and cdev that is bound */
     uint32_t devid;
@@ -480,6 +481,7 @@ typedef struct SimMmap {
     uint64_t addr;
     uint64_t len;
     SimDevice *dev;
+    SimFile *file;
     unsigned region;
     uint64_t offset;
     int prot;
@@ -489,11 +491,17 @@ typedef struct SimMmap {
 } SimMmap;
 
 void *sim_device_mmap(SimFile *file, void *addr, size_t len, int prot,
-                      int flags, uint64_t pos, int *err);
+                      int flags, int fd, uint64_t pos, int *err);
 bool sim_mmap_any(void);
 /* Fault the pages in, as pinning them for DMA does */
 void sim_mmap_fault_in(uint64_t addr, uint64_t len);
 void sim_mmap_gone(uint64_t addr, uint64_t len);
+int sim_mmap_check_move(uint64_t from, uint64_t from_len, uint64_t len,
+                        int flags);
+void sim_mmap_moved(uint64_t from, uint64_t from_len, uint64_t to,
+                    uint64_t len);
+/* Refuses advice on device memory; @len becomes what comes before it */
+int sim_mmap_advice(uint64_t addr, uint64_t *len, int advice);
 const SimMmap *sim_mmap_find(uint64_t addr, uint64_t len);
 const SimMmap *sim_mmap_first(void);
 /* Opens or closes the mappings of a device after a change of its state */

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "test-vfio-kernels.h"
@@ -85,6 +86,152 @@ static void test_memory_map(void)
         g_assert_cmpint(value, ==, 0xcafe);
     }
     device_close(d);
+}
+
+/* It has no pages that could be taken away or read in advance */
+static void test_memory_advice(void)
+{
+    static const struct {
+        int advice;
+        int err;
+    } tries[] = {
+        { MADV_DONTNEED, EINVAL }, { MADV_REMOVE, ENODEV },
+        { MADV_DONTFORK, 0 }, { MADV_DOFORK, EINVAL }, { MADV_DONTDUMP, 0 },
+        { MADV_DODUMP, EINVAL }, { 20 /* MADV_COLD */, EINVAL },
+        { 21 /* MADV_PAGEOUT */, EINVAL },
+        { 22 /* MADV_POPULATE_READ */, EINVAL },
+        { 23 /* MADV_POPULATE_WRITE */, EINVAL },
+    };
+    Device *d = device_open();
+    uint8_t *ram = mmap(NULL, 0x4000, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *p;
+    unsigned i;
+
+    g_assert_true(ram != MAP_FAILED);
+    p = mmap(ram + 0x2000, 0x2000, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED, d->fd, region(d->mem, 0));
+    g_assert_true(p == ram + 0x2000);
+    for (i = 0; i < G_N_ELEMENTS(tries); i++) {
+        if (tries[i].err) {
+            fails(madvise(p, 0x1000, tries[i].advice), tries[i].err);
+        } else {
+            ok(madvise(p, 0x1000, tries[i].advice));
+        }
+    }
+    /* What comes before it is gone */
+    ram[0x1000] = 1;
+    fails(madvise(ram + 0x1000, 0x2000, MADV_DONTNEED), EINVAL);
+    g_assert_cmpint(ram[0x1000], ==, 0);
+    device_close(d);
+}
+
+static int open_group(void)
+{
+    g_autofree char *link = g_strdup_printf("/sys/bus/pci/devices/%s/"
+                                            "iommu_group", host);
+    g_autofree char *group = g_file_read_link(link, NULL);
+    g_autofree char *path = g_strdup_printf("/dev/vfio/%s",
+                                            strrchr(group, '/') + 1);
+
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static void test_memory_move(void)
+{
+    Device *d = device_open();
+    uint32_t *p = map_memory(d), value;
+    uint32_t *place = mmap(NULL, 0x4000, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    g_assert_true(place != MAP_FAILED);
+    map_fails(mremap(p, 0x4000, 0x8000, MREMAP_MAYMOVE), EFAULT);
+    map_fails(mremap(p, 0, 0x4000, MREMAP_MAYMOVE), EFAULT);
+    p[0x400] = 0xcafe;
+    g_assert_true(mremap((char *)p + 0x1000, 0x2000, 0x2000,
+                         MREMAP_MAYMOVE | MREMAP_FIXED, place) == place);
+    g_assert_cmphex(place[0], ==, 0xcafe);
+    g_assert_true(touch(p, &value));
+    if (is(V4 | V5)) {
+        memory_space(d, false);
+        g_assert_false(touch(p, &value));
+        g_assert_false(touch(place, &value));
+        memory_space(d, true);
+        g_assert_true(touch(place, &value));
+        g_assert_cmphex(value, ==, 0xcafe);
+    }
+    device_close(d);
+    ok(munmap(p, 0x1000));
+    ok(munmap((char *)p + 0x3000, 0x1000));
+    fails(open_group(), EBUSY);
+    ok(munmap(place, 0x4000));
+    device_close(device_open());
+}
+
+/* A mapping keeps the device open, in whatever process it is */
+static void test_lifetime_map(void)
+{
+    Device *d = device_open();
+    unsigned index = is(CXL) ? d->mem : d->bar;
+    uint32_t *p = map(d, index, 0, 0x3000), value;
+    int pipes[2], group;
+    pid_t pid;
+
+    g_assert_true(p != MAP_FAILED);
+    device_close(d);
+    fails(open_group(), EBUSY);
+    g_assert_true(touch(p, &value));
+    ok(munmap((char *)p + 0x1000, 0x1000));
+    ok(munmap(p, 0x1000));
+    fails(open_group(), EBUSY);
+
+    ok(pipe(pipes));
+    pid = fork();
+    if (!pid) {
+        close(pipes[1]);
+        _exit(read(pipes[0], &value, 1));
+    }
+    ok(munmap((char *)p + 0x2000, 0x1000));
+    fails(open_group(), EBUSY);
+    close(pipes[1]);
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+    group = open_group();
+    g_assert_cmpint(group, >=, 0);
+    close(group);
+
+    device_close(device_open());
+}
+
+static void test_lifetime_map_iommufd(void)
+{
+    SimBindIommufd bind = { .argsz = 16 };
+    g_autofree char *dir = g_strdup_printf("/sys/bus/pci/devices/%s/vfio-dev",
+                                           host);
+    g_autofree char *path = NULL;
+    GDir *list = g_dir_open(dir, 0, NULL);
+    uint32_t *p, value;
+    Device *d;
+    int fd;
+
+    if (!list || access("/dev/iommu", F_OK)) {
+        skip_case();    /* a kernel without it */
+    }
+    path = g_strdup_printf("/dev/vfio/devices/%s", g_dir_read_name(list));
+    g_dir_close(list);
+    d = device_open_by(open_iommufd);
+    p = map(d, is(CXL) ? d->mem : d->bar, 0, 0x1000);
+    g_assert_true(p != MAP_FAILED);
+    device_close(d);
+    g_assert_true(touch(p, &value));
+    fails(open_group(), EBUSY);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    bind.iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+    fails(ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind), EINVAL);
+    ok(munmap(p, 0x1000));
+    ok(ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind));
+    close(fd);
+    close(bind.iommufd);
 }
 
 /* --- dma-buf ------------------------------------------------------------- */
@@ -408,6 +555,11 @@ static void test_dma_buf_dma(void)
 const Case memory_cases[] = {
     { "memory-fd", test_memory_fd, CXL, false, NULL, NULL },
     { "memory-map", test_memory_map, CXL, false, NULL, NULL },
+    { "memory-advice", test_memory_advice, MAPS, false, NULL, NULL },
+    { "memory-move", test_memory_move, MAPS, false, NULL, NULL },
+    { "lifetime-map", test_lifetime_map, MAPS | NONE, false, NULL, NULL },
+    { "lifetime-map-iommufd", test_lifetime_map_iommufd, MAPS | NONE, false,
+      NULL, NULL },
     { "dma-buf-errors", test_dma_buf_errors, CXL | NONE, false, NULL, NULL },
     { "dma-buf-exporter", test_dma_buf_exporter, V2S, true, NULL, NULL },
     { "file-type", test_file_type, CXL | NONE, false, NULL, NULL },

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,6 +174,7 @@ static void test_reset_uncommitted(void)
     if (is(V2S | GEOMETRY)) {
         g_assert_false(hdm(d, CTRL) & COMMITTED);
     }
+    ok(munmap(p, 0x4000));
     device_close(d);
     d = device_open();
     p = map_memory(d);

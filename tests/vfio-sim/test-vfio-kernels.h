@@ -85,6 +85,9 @@ extern const Kernel *kernel;    /* the one below the running case */
 extern const char *host;
 extern bool real;              /* not vfio-sim's */
 
+/* The running case makes no sense here */
+void G_GNUC_NORETURN skip_case(void);
+
 /* Checks whether the kernel is one of these */
 bool is(unsigned bits);
 

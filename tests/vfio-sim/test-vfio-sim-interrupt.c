@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "test-vfio-sim.h"
@@ -183,6 +184,7 @@ static void test_chroot(void)
     memory = map_region(d.fd, MEM_REGION, 0, PAGE);
     ok(dma_map(&d, 0, anon(PAGE), PAGE, true, true));
     memory[0] = 1;
+    ok(munmap(memory, PAGE));
     close_dev(&d);
     open_dev(&again, g_str_equal(case_arg, "iommufd"));
     close_dev(&again);

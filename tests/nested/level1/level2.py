@@ -17,6 +17,7 @@ BUS = 12
 FILL = 8 << 20                  # bytes of device memory that the guest fills
 DMA_SRC, DMA_DST, DMA_LEN, DMA_CTRL, DMA_STATUS = 0x30, 0x38, 0x40, 0x44, 0x48
 DMA_DONE = 1
+CONTROL2, DISABLE_CACHING = 0x10, 1     # in the CXL Device DVSEC
 FROM_LOCAL, TO_LOCAL = 3, 5     # START, with the device's end of the copy
 RAM_SIZE = 16 << 20             # of the guest; VFIO pins all of it, slowly
 RAM = 0x800000                  # a part that it does not use
@@ -202,8 +203,17 @@ class Level2:
                     raise
                 time.sleep(0.1)
         machine.qmp.do('system_reset')
-        machine.enumerate({BUS: 1})
-        self.show(machine, 'plugged again')
+        device = machine.enumerate({BUS: 1})[0]
+        if self.show(machine, 'plugged again'):
+            self.disable_caching(machine, device)
+
+    def disable_caching(self, machine: m.Machine, device: m.Device) -> None:
+        """Something that QEMU has to undo when it exits."""
+        control2 = device.find_dvsec() + CONTROL2
+        machine.do(m.STORE16, control2, DISABLE_CACHING)
+        value = machine.do(m.LOAD16, control2).value
+        self.check('caching disabled', value == DISABLE_CACHING,
+                   f'CONTROL2 {value:#x}')
 
 
 def run(rows: Rows, device: str, qemu: Path, rom: Path) -> None:

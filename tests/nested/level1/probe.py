@@ -33,6 +33,7 @@ IOVA = 1 << 32
 
 PROT = mmap.PROT_READ | mmap.PROT_WRITE
 MAP_FIXED = 0x10
+MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 FAILED = ctypes.c_void_p(-1).value
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,6 +41,9 @@ libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int,
                       ctypes.c_int, ctypes.c_int, ctypes.c_long]
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.mremap.restype = ctypes.c_void_p
+libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t,
+                        ctypes.c_int, ctypes.c_void_p]
 libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
@@ -313,14 +317,43 @@ def try_mappings(rows: Rows, device: Device, index: int, size: int) -> None:
     libc.munmap(address, 4 * PAGE)
 
     address = device.map(index, 0, 16 * PAGE)
-    for name, advice in (('DONTNEED', 4), ('DONTFORK', 10), ('MERGEABLE', 12),
-                         ('HUGEPAGE', 14), ('DONTDUMP', 16),
-                         ('POPULATE_READ', 22), ('POPULATE_WRITE', 23)):
+    for name, advice in (('WILLNEED', 3), ('DONTNEED', 4), ('FREE', 8),
+                         ('REMOVE', 9), ('DONTFORK', 10), ('DOFORK', 11),
+                         ('MERGEABLE', 12), ('HUGEPAGE', 14),
+                         ('NOHUGEPAGE', 15), ('DONTDUMP', 16), ('DODUMP', 17),
+                         ('COLD', 20), ('PAGEOUT', 21), ('POPULATE_READ', 22),
+                         ('POPULATE_WRITE', 23)):
         rows.add(f'memory, madvise {name}', outcome(
             lambda a=advice: called(libc.madvise(address, 16 * PAGE, a))))
     rows.add('memory, mlock', outcome(
         lambda: called(libc.mlock(address, 16 * PAGE))))
     libc.munmap(address, 16 * PAGE)
+
+
+def try_moves(rows: Rows, device: Device, index: int) -> None:
+    """Mappings of device memory that are moved."""
+    address = device.map(index, 0, 4 * PAGE)
+    place = libc.mmap(None, 8 * PAGE, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+                      -1, 0)
+
+    def move(old: int, new: int, flags: int) -> None:
+        if libc.mremap(address, old, new, flags, place) == FAILED:
+            raise OSError(ctypes.get_errno(), 'mremap')
+
+    rows.add('memory, mremap to grow', outcome(
+        lambda: move(4 * PAGE, 8 * PAGE, MREMAP_MAYMOVE)))
+    rows.add('memory, mremap to copy', outcome(
+        lambda: move(0, 4 * PAGE, MREMAP_MAYMOVE)))
+    rows.add('memory, mremap DONTUNMAP', outcome(
+        lambda: move(4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP)))
+    rows.add('memory, mremap to move', outcome(
+        lambda: move(4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED)))
+    rows.add('memory, moved, touch', touch(place, True))
+    rows.add('memory, moved, touch the old place', touch(address))
+    device.memory_space(False)
+    rows.add('memory, moved, touch with Memory Space off', touch(place))
+    device.memory_space(True)
+    libc.munmap(place, 8 * PAGE)
 
 
 def try_gate(rows: Rows, device: Device, index: int, size: int) -> None:
@@ -448,6 +481,7 @@ def probe(rows: Rows, name: str) -> None:
     if 'memory' in found:
         index, size = found['memory']
         try_mappings(rows, device, index, size)
+        try_moves(rows, device, index)
         try_pages(rows, device, index)
         try_gate(rows, device, index, size)
         try_resets(rows, device, index)
