@@ -8,9 +8,10 @@ check.py --summary PART...   counts what the last run of these parts gave
 import os
 import subprocess
 import sys
+import threading
 import unittest
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import build
 import mesontest
@@ -146,15 +147,26 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
 }
 
 
-def run_part(part: str) -> None:
+# Each has one guest at a time, which uses one processor: the one beside the
+# others. What they boot is there if the guests have been tested before.
+LANES = (['nested', 'install'], ['libvirt'])
+
+
+def run_part(part: str, log: Optional[Path] = None) -> None:
     """Run it in a separate process, so that a time limit can end all of it."""
     results = RESULTS / f'{part}.tap'
     results.unlink(missing_ok=True)
     clock = Clock()
-    say(f'==== {part}')
+    say(f'==== {part}' + (f' (at the same time; log: {log})' if log else ''))
     command = ['timeout', '--kill-after=20', str(PARTS[part][1]),
                sys.executable, __file__, '--part', part]
-    status = subprocess.run(command, check=False).returncode
+    with open(log or os.devnull, 'w', encoding='utf-8') as file:
+        output = file if log else None
+        status = subprocess.run(command, check=False, stdout=output,
+                                stderr=output).returncode
+    if log:
+        print(log.read_text(encoding='utf-8', errors='replace'), end='',
+              flush=True)
     cases = tap.read(results) if results.exists() else []
     if status == 124:
         trouble = f'not finished after {PARTS[part][1]} s'
@@ -169,6 +181,29 @@ def run_part(part: str) -> None:
         tap.append(results, [tap.Case('not ok', f'check-{part} runs to its '
                                       'end', trouble)])
     say(f'==== {part}: {clock}')
+
+
+def run_lanes() -> None:
+    """Parts that share the processors well, in two threads."""
+    first, second = LANES
+    logs = {part: RESULTS / f'{part}.log' for part in second}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    beside = threading.Thread(
+        target=lambda: [run_part(part, logs[part]) for part in second])
+    beside.start()
+    for part in first:
+        run_part(part)
+    beside.join()
+
+
+def run_parts(parts: List[str]) -> None:
+    lanes = [part for lane in LANES for part in lane]
+    together = 'guest' in parts and set(lanes) <= set(parts)
+    for part in parts:
+        if not together or part not in lanes:
+            run_part(part)
+        elif part == lanes[0]:
+            run_lanes()
 
 
 def summary(parts: List[str]) -> int:
@@ -201,8 +236,7 @@ def run() -> int:
         raise Failure(f'no such part: {", ".join(sorted(unknown))}\n  parts: '
                       + ', '.join(PARTS))
     if '--summary' not in words:
-        for part in parts:
-            run_part(part)
+        run_parts(parts)
     return summary(parts)
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tests of the tools themselves, on a tiny QEMU of four files."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -744,6 +746,47 @@ class TestSim(unittest.TestCase):
             (('tools', 'common'), ('tests/guest', 'boot'),
              ('tests/bench', 'machine'))}
         self.assertEqual(len(found), 1, found)
+
+
+class TestParts(unittest.TestCase):
+    """Which parts of make check are run, and which at the same time."""
+
+    ALL = ['unit', 'guest', 'nested', 'install', 'libvirt', 'upstream']
+
+    def run_order(self, parts):
+        seen = []
+        with mock.patch.object(check, 'run_part',
+                               lambda part, log=None: seen.append(
+                                   (part, bool(log)))):
+            check.run_parts(parts)
+        return seen
+
+    def test_all_once(self):
+        seen = self.run_order(self.ALL)
+        self.assertEqual(sorted(part for part, _ in seen), sorted(self.ALL))
+        self.assertEqual(seen[:2], [('unit', False), ('guest', False)])
+        self.assertEqual(seen[-1], ('upstream', False))
+        self.assertEqual([part for part, log in seen if log], ['libvirt'])
+
+    def test_without_guests(self):
+        """Then two parts would prepare what guests boot."""
+        parts = [part for part in self.ALL if part != 'guest']
+        self.assertEqual(self.run_order(parts),
+                         [(part, False) for part in parts])
+
+    def test_log(self):
+        """What a part says while others run is printed when it ends."""
+        with tempfile.TemporaryDirectory() as place:
+            log = Path(place) / 'log'
+            with mock.patch.object(check, 'RESULTS', Path(place)), \
+                    mock.patch.object(check.subprocess, 'run') as run, \
+                    contextlib.redirect_stdout(io.StringIO()) as out:
+                run.side_effect = lambda *words, stdout, **more: (
+                    stdout.write('said'), mock.Mock(returncode=1))[1]
+                check.run_part('dist', log)
+            self.assertIn('said', out.getvalue())
+            cases = tap.read(Path(place) / 'dist.tap')
+        self.assertEqual([case.result for case in cases], ['not ok'])
 
 
 class TestResults(Fixture):
