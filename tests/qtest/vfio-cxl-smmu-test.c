@@ -170,7 +170,9 @@ static void stop(Setup *s)
 {
     g_assert_cmpint(vfio_sim_stat(s->m.sim, "stale-maps"), ==, 0);
     for (unsigned i = 0; i < s->units; i++) {
-        g_free(s->unit[i].smmu);
+        if (!i || s->unit[i].smmu != s->unit[i - 1].smmu) {
+            g_free(s->unit[i].smmu);
+        }
     }
     cxl_topology_stop(s->t);
     g_free(s);
@@ -227,7 +229,7 @@ static uint64_t ram_iova(uint64_t gpa)
     return RAM_IOVA + gpa - 0x40000000;
 }
 
-/* The SMMU of vfio-sim that belongs to a device: how its stream is configured */
+/* How vfio-sim's SMMU treats the device's stream */
 static void assert_stream(Unit *u, const char *config)
 {
     QObject *iommu = vfio_sim_command(u->setup->t->sim, "iommu");
@@ -681,8 +683,8 @@ static void test_renumber(gconstpointer data)
     stop(s);
 }
 
-/* Two devices share an SMMU, behind a switch */
-static void test_shared(gconstpointer data)
+/* Two devices behind a switch, which share an SMMU */
+static Setup *start_shared(gconstpointer data)
 {
     static const char *const bridges[] = { "cxl.0=4", NULL };
     const VFIOCXLMode *mode = data;
@@ -692,8 +694,6 @@ static void test_shared(gconstpointer data)
     VFIOSim *sim = vfio_sim_start(all);
     g_autoptr(GString) options = machine_options(sim);
     Setup *s = g_new0(Setup, 1);
-    SMMU *smmu;
-    uint64_t ram = guest_ram();
 
     g_string_append(options, " -object iommufd,id=iommufd0"
         " -device pxb-cxl,id=cxl.0,bus=pcie.0,bus_nr=4,hdm_for_passthrough=on"
@@ -709,10 +709,18 @@ static void test_shared(gconstpointer data)
     s->m = (CXLMachine) { .qts = s->t->qts, .sim = s->t->sim };
     s->units = 2;
     find_units(s);
-    smmu = s->unit[0].smmu = smmu_new(s->t->qts, 0);
+    s->unit[0].smmu = s->unit[1].smmu = smmu_new(s->t->qts, 0);
+    return s;
+}
+
+static void test_shared(gconstpointer data)
+{
+    Setup *s = start_shared(data);
+    SMMU *smmu = s->unit[0].smmu;
+    uint64_t ram = guest_ram();
+
     smmu_gbpa_abort(smmu, true);
     for (int i = 0; i < 2; i++) {
-        s->unit[i].smmu = smmu;
         g_assert_false(reaches(&s->unit[i], ram, ram));
     }
     smmu_enable(smmu);
@@ -742,7 +750,48 @@ static void test_shared(gconstpointer data)
     smmu_cfgi_ste(smmu, s->unit[0].sid);
     g_assert_false(reaches(&s->unit[0], ram_iova(ram), ram));
     g_assert_true(reaches(&s->unit[1], ram_iova(ram), ram));
-    s->unit[1].smmu = NULL;
+    stop(s);
+}
+
+/* The guest lets two buses change their numbers, and so two stream IDs */
+static void test_swap(gconstpointer data)
+{
+    Setup *s = start_shared(data);
+    SMMU *smmu = s->unit[0].smmu;
+    uint64_t ram = guest_ram();
+
+    smmu_enable(smmu);
+    for (int i = 0; i < 2; i++) {
+        translate(&s->unit[i]);
+        g_assert_true(reaches(&s->unit[i], ram_iova(ram), ram));
+    }
+    for (int round = 0; round < 3; round++) {
+        uint32_t old = s->unit[0].sid;
+
+        s->unit[0].sid = s->unit[1].sid;
+        s->unit[1].sid = old;
+        for (int i = 0; i < 2; i++) {
+            unsigned bus = s->unit[i].sid >> 8;
+            CXLNode *port = s->unit[i].node->parent;
+
+            qtest_writew(s->t->qts, cxl_node_config(s->t, port, 0x19),
+                         bus | bus << 8);
+        }
+        for (int i = 0; i < 2; i++) {
+            translate(&s->unit[i]);
+        }
+        smmu_set_ste(smmu, s->unit[round % 2].sid, STE_ABORT);
+        smmu_cfgi_ste(smmu, s->unit[round % 2].sid);
+        for (int i = 0; i < 2; i++) {
+            bool through = i != round % 2;
+
+            g_assert_true(reaches(&s->unit[i], ram_iova(ram), ram) == through);
+            if (through) {
+                g_assert_cmphex(dma_read(&s->unit[i], NOWHERE, 0), ==, FAULTED);
+                assert_event(&s->unit[i], NOWHERE);
+            }
+        }
+    }
     stop(s);
 }
 
@@ -1091,6 +1140,7 @@ int main(int argc, char **argv)
     add_test("unplug", test_unplug);
     add_test("renumber", test_renumber);
     add_test("shared", test_shared);
+    add_test("swap", test_swap);
     add_test("random", test_random);
     qtest_add_func("vfio-cxl/smmu/refused", test_refused);
     qtest_add_func("vfio-cxl/smmu/tables", test_tables);
