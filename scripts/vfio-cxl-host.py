@@ -5,7 +5,8 @@ Check whether a host can pass CXL Type-2 devices to a guest, and print the
 QEMU command line or the libvirt XML that does so.
 
 Each device gets a host bridge, a root port and a fixed memory window of its
-own, large enough for its memory.
+own, large enough for its memory. With SMMUv3s, devices that share one on the
+host share one, and a host bridge, in the guest.
 
 The devices must be bound to vfio-pci and not be in use. Like every user of
 VFIO, this program resets a device when it looks at it.
@@ -41,6 +42,9 @@ examples:
                                        add the device to a domain
   vfio-sim --memory=4G -- vfio-cxl-host.py c1:00.0
                                        without hardware
+  vfio-sim --iommu=smmuv3 --devices=4 -- vfio-cxl-host.py --machine virt \\
+      --accel tcg --smmuv3 on
+                                       likewise, an arm host with SMMUv3s
 """
 
 
@@ -84,6 +88,20 @@ def parse() -> argparse.Namespace:
                         help='accelerator (default: kvm if it works)')
     parser.add_argument('--iommufd', action='store_true',
                         help='use iommufd instead of the legacy container')
+    parser.add_argument('--smmuv3', choices=('auto', 'on', 'off'),
+                        default='auto', help='give the guest accelerated '
+                        'SMMUv3s, which imply --iommufd and, for --libvirt, '
+                        'libvirt 12.8 (default: if the guest is virt with KVM '
+                        'and all devices are behind an SMMUv3)')
+    parser.add_argument('--nodes', type=int, metavar='N',
+                        help='NUMA nodes for parts of each device (default: '
+                        f'{plan.GPU_NODES} with SMMUv3s, otherwise 0)')
+    parser.add_argument('--cpus', type=int, default=1, metavar='N',
+                        help='number of vCPUs (default: 1, or that of the '
+                        '--domain)')
+    parser.add_argument('--firmware', metavar='PATH', default=host.firmware(),
+                        help='UEFI firmware of a guest with SMMUv3s (default: '
+                        '%(default)s)')
     parser.add_argument('--qemu', metavar='PATH',
                         help='program to run (default: qemu-system-ARCH)')
     parser.add_argument('--domain', metavar='FILE',
@@ -97,6 +115,8 @@ def parse() -> argparse.Namespace:
         parser.error('--domain and --managed need --libvirt')
     if args.window and args.window % plan.WINDOW_UNIT:
         parser.error('--window must be a multiple of 256M')
+    if args.cpus < 1 or (args.nodes or 0) < 0:
+        parser.error('--cpus and --nodes take a positive number')
     addresses = [host.full_address(text) for text in args.address]
     for given, address in zip(args.address, addresses):
         if address is None:
@@ -109,6 +129,8 @@ def parse() -> argparse.Namespace:
         parser.error(f'no more than {plan.MAX_DEVICES} devices')
     if args.machine is None:
         args.machine = 'virt' if os.uname().machine == 'aarch64' else 'q35'
+    if args.smmuv3 == 'on' and args.machine != 'virt':
+        parser.error('--smmuv3=on needs --machine=virt')
     return args
 
 
@@ -139,28 +161,69 @@ def look(args: argparse.Namespace, report: host.Report) -> List[host.Device]:
     return devices
 
 
+def check_smmus(args: argparse.Namespace, devices: List[host.Device],
+                kvm: bool, report: host.Report) -> bool:
+    """Whether the guest gets SMMUv3s."""
+    possible = args.machine == 'virt' and kvm and \
+        any(host.behind_smmu(device) for device in devices)
+    if args.smmuv3 == 'off' or (args.smmuv3 == 'auto' and not possible):
+        return False
+    if not kvm:
+        report.add('host', 'smmu', 'warn', 'QEMU refuses accelerated SMMUv3s '
+                   'without KVM')
+    for device in devices:
+        if device.offer.memory:
+            host.check_smmu(device, 'FAIL' if args.smmuv3 == 'on' else 'note',
+                            report)
+    return all(device.smmu for device in devices if device.offer.memory)
+
+
 def make_plan(args: argparse.Namespace, devices: List[host.Device],
-              kvm: bool) -> plan.Plan:
+              kvm: bool, smmus: bool) -> plan.Plan:
     """Plan for the guest, without devices that cannot be used."""
-    slots: List[plan.Slot] = []
+    guest = plan.Plan(args.machine, args.memory, [], args.iommufd or smmus, kvm,
+                      nodes=plan.GPU_NODES if smmus else 0, cpus=args.cpus,
+                      firmware=args.firmware)
+    if args.nodes is not None:
+        guest.nodes = args.nodes
+    # The last device behind each of the host's SMMUs
+    behind: Dict[str, plan.Slot] = {}
     for device in devices:
         memory = device.offer.memory
-        if memory:
-            slots.append(plan.Slot(device.address, len(slots), args.window or
-                                   plan.window_size(memory)))
-    return plan.Plan(args.machine, args.memory, slots, args.iommufd, kvm)
+        if not memory:
+            continue
+        slot = plan.Slot(device.address, len(guest.slots), args.window or
+                         plan.window_size(memory), len(guest.bridges))
+        last = behind.get(device.iommu) if smmus else None
+        if last and last.port + 1 < plan.MAX_PORTS:
+            slot.bridge, slot.port = last.bridge, last.port + 1
+        elif device.smmu and smmus:
+            guest.smmus.append(device.smmu)
+        behind[device.iommu] = slot
+        guest.slots.append(slot)
+        guest.bars += device.offer.bars
+    return guest
 
 
 def check_plan(guest: plan.Plan, devices: List[host.Device], bits: int,
                report: host.Report) -> None:
     """Check that windows hold the memory and fit the address space."""
     for slot in guest.slots:
-        memory = next(d.offer.memory for d in devices
-                      if d.address == slot.address)
-        if memory > slot.window:
+        offer = next(d.offer for d in devices if d.address == slot.address)
+        if offer.memory > slot.window:
             report.add(slot.address, 'window', 'FAIL',
                        f'{host.size_text(slot.window)} is too small for '
-                       f'{host.size_text(memory)} of memory')
+                       f'{host.size_text(offer.memory)} of memory')
+        if guest.iommufd and not offer.exported:
+            report.add(slot.address, 'dma', 'note', 'this kernel exports no '
+                       'dma-buf of the memory: through iommufd, DMA of the '
+                       'device (with ATS) and of others does not reach it')
+    for bridge, smmu in enumerate(guest.smmus):
+        if guest.bits > smmu.oas:
+            address = next(slot.address for slot in guest.slots
+                           if slot.bridge == bridge)
+            report.add(address, 'smmu', 'FAIL', f'the guest needs {guest.bits} '
+                       f'bits of physical address, its SMMUv3 has {smmu.oas}')
     if guest.kvm and guest.bits > bits:
         report.add('host', 'address', 'FAIL', f'the guest needs {guest.bits} '
                    f'bits of physical address, the CPU has {bits}: use less '
@@ -227,13 +290,15 @@ def main() -> int:
         report.add('host', 'kvm', 'FAIL', 'KVM was requested, but is not '
                    'available')
     devices = look(args, report)
-    guest = make_plan(args, devices, kvm)
+    smmus = check_smmus(args, devices, kvm, report)
+    guest = make_plan(args, devices, kvm, smmus)
     bits = host.address_bits(args.machine, kvm)
     words: List[str] = []
     xml = ''
     try:
         if guest.slots:
-            # Takes the memory's size from the domain
+            guest.check()
+            # Takes the size of memory and number of CPUs from the domain
             xml = libvirt.text(guest, qemu, bits, args.managed, domain)
             words = plan.command(guest, qemu, bits)
     except plan.PlanError as err:

@@ -140,7 +140,7 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'guest': (check_guest, 1200),
     'nested': (check_nested, 900),
     'install': (check_install, 600),
-    'libvirt': (check_libvirt, 600),
+    'libvirt': (check_libvirt, 900),
     'upstream': (tool('upstream.py'), 1200),
     'series': (tool('series.py', 'check'), 2100),
     'dist': (tool('dist.py', 'check'), 600),

@@ -35,6 +35,7 @@ EDK2 = ['edk2-aarch64-code.fd', 'edk2-arm-vars.fd']
 MAN = ['qemu.1', 'qemu-block-drivers.7', 'qemu-cpu-models.7', 'qemu-qmp-ref.7']
 PAGES = ['docs/system/devices/cxl-vfio.rst',
          'docs/system/devices/cxl-vfio-messages.rst.inc',
+         'docs/system/devices/cxl-vfio-smmu.rst',
          'tests/vfio-sim/docs/vfio-sim.rst',
          'docs/devel/vfio-cxl.rst', 'docs/devel/vfio-cxl-release.rst']
 

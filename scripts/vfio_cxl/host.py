@@ -14,6 +14,10 @@ from . import vfio
 
 DEVICES = Path('/sys/bus/pci/devices')
 GIB = 1 << 30
+# Distributions' UEFI firmware for virt; QEMU's own is installed with it
+FIRMWARE = ('/usr/share/AAVMF/AAVMF_CODE.fd',
+            '/usr/share/edk2/aarch64/QEMU_EFI-pflash.raw',
+            'edk2-aarch64-code.fd')
 
 KVM_GET_API_VERSION = 0xae00
 KVM_CREATE_VM = 0xae01
@@ -44,8 +48,10 @@ class Device:
     ident: str = ''
     driver: str = ''
     group: str = ''
+    iommu: str = ''
     numa_node: int = -1
     offer: vfio.Offer = field(default_factory=vfio.Offer)
+    smmu: Optional[vfio.Smmu] = None
 
     @property
     def sysfs(self) -> Path:
@@ -154,6 +160,8 @@ def check_group(device: Device, report: Report) -> None:
         return
     group = link.resolve()
     device.group = group.name
+    iommu = device.sysfs / 'iommu'
+    device.iommu = iommu.resolve().name if iommu.exists() else ''
     foreign = []
     members = Path('/sys/kernel/iommu_groups') / group.name / 'devices'
     try:
@@ -171,7 +179,40 @@ def check_group(device: Device, report: Report) -> None:
         report.add(device.address, 'iommu', 'FAIL', f'group {device.group} '
                    f'has {", ".join(foreign)}: bind these to vfio-pci, too')
     else:
-        report.add(device.address, 'iommu', 'ok', f'group {device.group}')
+        report.add(device.address, 'iommu', 'ok', f'group {device.group}'
+                   + (f', behind {device.iommu}' if device.iommu else ''))
+
+
+def behind_smmu(device: Device) -> bool:
+    """Whether its IOMMU is an SMMUv3, as sysfs calls it."""
+    return device.iommu.startswith('smmu3.')
+
+
+def check_smmu(device: Device, verdict: str, report: Report) -> None:
+    """
+    Check that the guest's SMMU can be an accelerated one.
+
+    @verdict: what it is if that cannot be
+    """
+    if not behind_smmu(device):
+        report.add(device.address, 'smmu', verdict, 'the device is not behind '
+                   "an SMMUv3, so the guest's cannot be accelerated")
+        return
+    try:
+        smmu = vfio.ask_smmu(device.sysfs)
+    except vfio.VFIOError as err:
+        report.add(device.address, 'smmu', verdict, "the guest's SMMUv3 "
+                   f'cannot be accelerated: {err}')
+        return
+    if smmu.trouble:
+        report.add(device.address, 'smmu', verdict, "the guest's SMMUv3 "
+                   f"cannot be accelerated by the host's: {smmu.trouble}")
+        return
+    device.smmu = smmu
+    report.add(device.address, 'smmu', 'ok', f'{smmu.oas} bits of address; '
+               f'ATS: {"yes" if smmu.ats else "no"}; PASIDs: '
+               + (f'{min(smmu.ssidsize, smmu.pasid_bits)} bits'
+                  if smmu.ssidsize and smmu.pasid_bits else 'no'))
 
 
 def size_text(size: int) -> str:
@@ -293,6 +334,12 @@ def address_bits(machine: str, kvm: bool) -> int:
     bits = _extension(fd, KVM_CAP_ARM_VM_IPA_SIZE)
     os.close(fd)
     return bits or 40
+
+
+def firmware() -> str:
+    """UEFI firmware for virt."""
+    return next((path for path in FIRMWARE if os.path.exists(path)),
+                FIRMWARE[-1])
 
 
 def check_memlock(guest: int, report: Report) -> None:

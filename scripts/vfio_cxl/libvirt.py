@@ -6,13 +6,16 @@ libvirt supports neither CXL host bridges nor CXL root ports. But it creates
 devices of other kinds in the right place and order, and <qemu:override>
 replaces their properties, including the driver. Windows are options of the
 machine, which QEMU merges regardless of their position on the command line.
+
+For accelerated SMMUv3s, iommufd and nodes that belong to a device libvirt has
+elements of its own, since 12.8 or before.
 """
 
 import re
 import xml.etree.ElementTree as ET
 from typing import Dict, List, Optional
 
-from .plan import Plan, PlanError, cpu, windows
+from .plan import Plan, PlanError, Slot, bus, cpu, machine, windows
 
 QEMU_NS = 'http://libvirt.org/schemas/domain/qemu/1.0'
 ET.register_namespace('qemu', QEMU_NS)
@@ -43,7 +46,7 @@ def skeleton(plan: Plan, emulator: str) -> ET.Element:
     domain = ET.Element('domain', type='kvm' if plan.kvm else 'qemu')
     ET.SubElement(domain, 'name').text = 'cxl'
     ET.SubElement(domain, 'memory', unit='MiB').text = str(plan.ram >> 20)
-    ET.SubElement(domain, 'vcpu').text = '1'
+    ET.SubElement(domain, 'vcpu').text = str(plan.cpus)
     system = ET.SubElement(domain, 'os')
     if plan.machine == 'virt':
         system.set('firmware', 'efi')
@@ -84,10 +87,16 @@ def read(text: str, plan: Plan) -> ET.Element:
     memory = domain.find('memory')
     if memory is not None:
         plan.ram = _memory(memory)
+    plan.cpus = int(domain.findtext('vcpu') or '1')
     for arg in domain.iter(f'{{{QEMU_NS}}}arg'):
         if 'cxl-fmw' in arg.get('value', ''):
             raise PlanError('the domain has CXL windows already; remove '
                             'them and their devices first')
+    for iommu in domain.findall('devices/iommu'):
+        driver = iommu.find('driver')
+        if plan.smmus and (driver is None or not driver.get('pciBus')):
+            raise PlanError('the domain has an IOMMU for all of its devices; '
+                            'remove it first, or use --smmuv3=off')
     return domain
 
 
@@ -112,9 +121,9 @@ def _controller(devices: ET.Element, index: int, model: str,
     return controller
 
 
-def _pci(parent: ET.Element, bus: int) -> None:
+def _pci(parent: ET.Element, above: int, slot: int = 0) -> None:
     ET.SubElement(parent, 'address', type='pci', domain='0x0000',
-                  bus=f'0x{bus:02x}', slot='0x00', function='0x0')
+                  bus=f'0x{above:02x}', slot=f'0x{slot:02x}', function='0x0')
 
 
 def _hostdev(devices: ET.Element, address: str, managed: bool) -> ET.Element:
@@ -126,7 +135,7 @@ def _hostdev(devices: ET.Element, address: str, managed: bool) -> ET.Element:
         if source is not None and known.get('type') == 'pci' and \
                 [int(source.get(k, '0'), 0) for k in
                  ('domain', 'bus', 'slot', 'function')] == wanted:
-            for tag in ('address', 'alias'):
+            for tag in ('address', 'alias', 'acpi'):
                 for old in known.findall(tag):
                     known.remove(old)
             return known
@@ -148,6 +157,62 @@ def _phys_bits(domain: ET.Element, bits: int) -> None:
     ET.SubElement(processor, 'maxphysaddr', mode='emulate', bits=str(bits))
 
 
+def _smmu(devices: ET.Element, plan: Plan, bridge: int, index: int) -> None:
+    host = plan.smmus[bridge]
+    iommu = ET.SubElement(devices, 'iommu', model='smmuv3')
+    ET.SubElement(iommu, 'driver', pciBus=str(index), accel='on',
+                  ats='on' if host.ats else 'off', ril='off',
+                  ssidsize=str(host.ssidsize), oas=str(host.oas))
+    ET.SubElement(iommu, 'alias', name=f'ua-smmu{bridge}')
+
+
+def _iommufd(domain: ET.Element, hostdev: ET.Element) -> None:
+    if domain.find('iommufd') is None:
+        ET.SubElement(domain, 'iommufd', enabled='yes')
+    driver = hostdev.find('driver')
+    if driver is None:
+        driver = ET.SubElement(hostdev, 'driver', name='vfio')
+    driver.set('iommufd', 'yes')
+
+
+def _ras(domain: ET.Element) -> None:
+    features = domain.find('features')
+    if features is None:
+        features = ET.SubElement(domain, 'features')
+    if features.find('ras') is None:
+        ET.SubElement(features, 'ras', state='on')
+
+
+def _cells(domain: ET.Element, plan: Plan) -> int:
+    """The nodes for the devices; returns the first."""
+    processor = domain.find('cpu')
+    if processor is None:
+        processor = ET.SubElement(domain, 'cpu')
+    numa = processor.find('numa')
+    if numa is None:
+        numa = ET.SubElement(processor, 'numa')
+        ET.SubElement(numa, 'cell', id='0', cpus=f'0-{plan.cpus - 1}',
+                      memory=str(plan.ram >> 10), unit='KiB')
+    first = len(numa.findall('cell'))
+    for node in range(first, first + plan.nodes * len(plan.slots)):
+        ET.SubElement(numa, 'cell', id=str(node), memory='0', unit='KiB')
+    return first
+
+
+def _add_device(domain: ET.Element, plan: Plan, slot: Slot, index: int,
+                hostdev: ET.Element) -> None:
+    alias = f'ua-cxl{slot.number}'
+    ET.SubElement(hostdev, 'alias', name=alias)
+    _pci(hostdev, index)
+    _override(domain, f'pci.{index}', driver='string:cxl-rp')
+    extra = {}
+    if plan.smmus:
+        _iommufd(domain, hostdev)
+    elif plan.iommufd:
+        extra['iommufd'] = 'string:iommufd0'
+    _override(domain, alias, x__cxl='string:on', **extra)
+
+
 def add(domain: ET.Element, plan: Plan, bits: int, managed: bool) -> None:
     """Give a domain the devices of a plan."""
     devices = domain.find('devices')
@@ -158,27 +223,37 @@ def add(domain: ET.Element, plan: Plan, bits: int, managed: bool) -> None:
         ET.SubElement(devices, 'controller', type='pci', index='0',
                       model='pcie-root')
     index = max(used, default=0) + 1
+    first = _cells(domain, plan) if plan.nodes else 0
     bridges: List[str] = []
-    for slot in plan.slots:
-        bridges.append(f'pci.{index}')
-        _controller(devices, index, 'pcie-expander-bus',
-                    {'busNr': str(slot.bus)})
-        port = _controller(devices, index + 1, 'pcie-root-port',
-                           {'chassis': str(index + 1), 'port': '0x0'})
-        _pci(port, index)
-        hostdev = _hostdev(devices, slot.address, managed)
-        alias = f'ua-cxl{slot.number}'
-        ET.SubElement(hostdev, 'alias', name=alias)
-        _pci(hostdev, index + 1)
-        _override(domain, f'pci.{index}', driver='string:pxb-cxl',
+    for bridge in plan.bridges:
+        above = index
+        bridges.append(f'pci.{above}')
+        _controller(devices, above, 'pcie-expander-bus',
+                    {'busNr': str(bus(bridge))})
+        _override(domain, f'pci.{above}', driver='string:pxb-cxl',
                   hdm_for_passthrough='bool:true')
-        _override(domain, f'pci.{index + 1}', driver='string:cxl-rp')
-        extra = {'iommufd': 'string:iommufd0'} if plan.iommufd else {}
-        _override(domain, alias, x__cxl='string:on', **extra)
-        index += 2
+        if plan.smmus:
+            _smmu(devices, plan, bridge, above)
+        for slot in plan.slots:
+            if slot.bridge != bridge:
+                continue
+            index += 1
+            port = _controller(devices, index, 'pcie-root-port',
+                               {'chassis': str(index),
+                                'port': f'{slot.port:#x}'})
+            _pci(port, above, slot.port)
+            hostdev = _hostdev(devices, slot.address, managed)
+            _add_device(domain, plan, slot, index, hostdev)
+            if plan.nodes:
+                nodes = plan.slot_nodes(slot, first)
+                ET.SubElement(hostdev, 'acpi',
+                              nodeset=f'{nodes[0]}-{nodes[-1]}')
+        index += 1
+    if plan.smmus:
+        _ras(domain)
     arguments = _section(domain, 'commandline')
-    words = ['-machine', windows(plan, bridges)]
-    if plan.iommufd:
+    words = ['-machine', ','.join([windows(plan, bridges), *machine(plan)])]
+    if plan.iommufd and not plan.smmus:
         words += ['-object', 'iommufd,id=iommufd0']
     for word in words:
         _qemu(arguments, 'arg', value=word)

@@ -2,6 +2,7 @@
 """Ask the kernel's VFIO interface about a device, as QEMU does."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -27,6 +28,7 @@ GROUP_GET_DEVICE_FD = _io(6)
 DEVICE_GET_INFO = _io(7)
 DEVICE_GET_REGION_INFO = _io(8)
 DEVICE_BIND_IOMMUFD = _io(18)
+IOMMU_GET_HW_INFO = ord(';') << 8 | 0x8a
 
 TYPE1V2_IOMMU = 3
 GROUP_FLAGS_VIABLE = 1 << 0
@@ -41,6 +43,7 @@ REGION_TYPE_VENDOR_CXL = 1 << 31 | 0x1e98
 REGION_SUBTYPE_MEM = 1
 REGION_SUBTYPE_REGISTERS = 2
 PCI_NUM_REGIONS = 9
+PCI_NUM_BARS = 6
 PCI_CONFIG_REGION = 7
 PCI_COMMAND = 4
 PCI_COMMAND_MEMORY = 2
@@ -51,6 +54,13 @@ CM_OFFSET = 0x1000
 HDM_CAPABILITY_ID = 5
 HDM_CTRL = 0x20
 HDM_COMMITTED = 1 << 10
+
+# The ID registers of an SMMUv3 (Arm IHI 0070, 6.3)
+HW_INFO_ARM_SMMUV3 = 2
+SMMU_OAS = (32, 36, 40, 42, 44, 48, 52, 56)
+# Widths that QEMU offers to a guest
+GUEST_OAS = (44, 48)
+MAX_SSIDSIZE = 20
 
 
 class VFIOError(Exception):
@@ -63,9 +73,25 @@ class Offer:
     cxl: bool = False
     generation: str = ''
     memory: int = 0
+    bars: int = 0
     mappable: bool = False
     committed: Optional[bool] = None
     interface: str = ''
+    trouble: str = ''
+
+    @property
+    def exported(self) -> bool:
+        """Whether the memory can be mapped into an iommufd."""
+        return self.generation not in ('v2', 'v3', 'v4')
+
+
+@dataclass
+class Smmu:
+    """What a guest's SMMUv3 can have of the host's."""
+    ats: bool
+    oas: int
+    ssidsize: int
+    pasid_bits: int
     trouble: str = ''
 
 
@@ -137,16 +163,22 @@ def _through_group(group: int, address: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _through_iommufd(node: str) -> Iterator[int]:
-    """The device, through its character device and /dev/iommu."""
+def _bound(node: str) -> Iterator[Tuple[int, int, int]]:
+    """/dev/iommu, a device's character device, its number at the former."""
     with _opened('/dev/iommu') as iommufd, _opened(node) as fd:
+        data = bytearray(struct.pack('=IIiI', 16, 0, iommufd, 0))
         try:
-            fcntl.ioctl(fd, DEVICE_BIND_IOMMUFD,
-                        bytearray(struct.pack('=IIiI', 16, 0, iommufd, 0)),
-                        True)
+            fcntl.ioctl(fd, DEVICE_BIND_IOMMUFD, data, True)
         except OSError as err:
             raise VFIOError(f'cannot bind {node} to iommufd: '
                             f'{err.strerror}') from err
+        yield iommufd, fd, struct.unpack('=IIiI', data)[3]
+
+
+@contextlib.contextmanager
+def _through_iommufd(node: str) -> Iterator[int]:
+    """The device, through its character device and /dev/iommu."""
+    with _bound(node) as (_, fd, _):
         yield fd
 
 
@@ -278,6 +310,7 @@ def _describe(device: _Device, offer: Offer) -> None:
         return
     flags, offer.memory = device.region(memory)[:2]
     offer.mappable = bool(flags & REGION_FLAG_MMAP)
+    offer.bars = sum(device.region(bar)[1] for bar in range(PCI_NUM_BARS))
     control = device.decoder(registers, offer.generation)
     offer.committed = bool(control & HDM_COMMITTED)
     # The description alone does not tell these apart
@@ -314,3 +347,52 @@ def ask(sysfs: Path, address: str) -> Offer:
         raise VFIOError('the kernel\'s description of the device is '
                         'truncated') from err
     return offer
+
+
+def read_smmu(registers: bytes, pasid_bits: int) -> Smmu:
+    """An SMMUv3, from the kernel's struct iommu_hw_info_arm_smmuv3."""
+    idr = struct.unpack_from('=6I', registers, 8)
+    oas = SMMU_OAS[idr[5] & 7]
+    smmu = Smmu(ats=bool(idr[0] & 1 << 10),
+                oas=max((bits for bits in GUEST_OAS if bits <= oas), default=0),
+                ssidsize=min(idr[1] >> 6 & 31, MAX_SSIDSIZE),
+                pasid_bits=pasid_bits)
+    # The guest's has all of these, so QEMU refuses a host's without them
+    for there, what in ((idr[0] >> 27 & 3 == 1, 'two-level stream tables'),
+                        (idr[0] >> 2 & 3 >= 2, 'page tables of AArch64'),
+                        (idr[1] & 63 >= 16, 'stream IDs of 16 bits'),
+                        (smmu.oas, 'addresses of 44 bits'),
+                        (idr[5] & 1 << 4, 'pages of 4K'),
+                        (idr[5] & 1 << 5, 'pages of 16K'),
+                        (idr[5] & 1 << 6, 'pages of 64K')):
+        if not there:
+            smmu.trouble = f'it has no {what}, which QEMU requires'
+            break
+    return smmu
+
+
+def ask_smmu(sysfs: Path) -> Smmu:
+    """
+    Query the SMMUv3 that a device is behind.
+
+    Raises: VFIOError if iommufd does not say
+    """
+    node = nodes(sysfs).get('iommufd')
+    if not node:
+        raise VFIOError('it takes /dev/iommu and /dev/vfio/devices/vfioN '
+                        '(CONFIG_IOMMUFD, CONFIG_VFIO_DEVICE_CDEV)')
+    registers = ctypes.create_string_buffer(40)
+    with _bound(node) as (iommufd, _, number):
+        data = bytearray(struct.pack('=IIIIQIIQ', 40, 0, number,
+                                     len(registers),
+                                     ctypes.addressof(registers), 0, 0, 0))
+        try:
+            fcntl.ioctl(iommufd, IOMMU_GET_HW_INFO, data, True)
+        except OSError as err:
+            raise VFIOError('the kernel does not describe its IOMMU: '
+                            f'{err.strerror}') from err
+    kind, pasid_bits = struct.unpack_from('=IB', data, 24)
+    if kind != HW_INFO_ARM_SMMUV3:
+        raise VFIOError('the kernel does not describe an SMMUv3 '
+                        '(CONFIG_ARM_SMMU_V3_IOMMUFD)')
+    return read_smmu(registers.raw, pasid_bits)

@@ -28,7 +28,7 @@ from debian import GuestError, say  # noqa: E402
 from image import Image  # noqa: E402
 from machines import MACHINES  # noqa: E402
 from session import (LibvirtError, Session, Version, installed,  # noqa: E402
-                     unpacked)
+                     newest, unpacked)
 
 TOOL = TOP / 'scripts/vfio-cxl-host.py'
 FIRMWARE = Path('/usr/share/AAVMF')
@@ -68,12 +68,32 @@ PARTS: Dict[str, Dict[str, str]] = {
 }
 
 
+# libvirt has elements for them since then
+SMMU_VERSION = (12, 8)
+# Two behind one SMMU, one behind another; this kernel exports their memory
+SMMU_HOST = ['--iommu=smmuv3,smmus=2', '--kernel=v6']
+SMMU_DEVICES = ['c1:00.0', 'c2:00.0', 'c3:00.0']
+# Without a driver, the guest's program does DMA by physical addresses
+SMMU_OPTIONS = 'cxlguest.actions=bar,hidden,lock,peek '
+
+
+def without_kvm(text: str) -> str:
+    """A domain with accelerated SMMUv3s, for QEMU's TCG."""
+    for alias in sorted(set(re.findall(r'"(ua-smmu\d+)"', text)), reverse=True):
+        text = text.replace('<qemu:override>', f'''<qemu:override>
+    <qemu:device alias="{alias}"><qemu:frontend>
+      <qemu:property name="x-accel-tcg" type="bool" value="true"/>
+    </qemu:frontend></qemu:device>''')
+    return text
+
+
 class Machine:
     """Domains of one machine type under one libvirt."""
 
     def __init__(self, session: Session, machine: str, image: Image,
-                 qemu: Path) -> None:
+                 qemu: Path, devices: int = 1, more: str = '') -> None:
         self.session, self.machine = session, machine
+        self.devices, self.more = devices, more
         self.image, self.qemu = image, qemu
         self.seed = secrets.token_hex(8)
         self.serial = session.place / f'{machine}.serial'
@@ -88,7 +108,7 @@ class Machine:
                       f"AAVMF_VARS.fd'>{self.session.place}/nvram</nvram>")
         cmdline = (f'console={spec["console"]} panic=-1 quiet iomem=relaxed '
                    'cxlguest.mode=firmware cxlguest.driver=plain '
-                   f'cxlguest.args=--seed={self.seed},--lock=1')
+                   f'{self.more}cxlguest.args=--seed={self.seed},--lock=1')
         return DOMAIN.format(
             name=name, machine=self.machine, kernel=self.image.kernel,
             initrd=self.image.initramfs, cmdline=cmdline, loader=loader,
@@ -106,8 +126,7 @@ class Machine:
             stderr=subprocess.PIPE, timeout=60, check=False)
         if done.returncode:
             raise LibvirtError(f'vfio-cxl-host.py:\n{done.stderr}')
-        self.session.virsh('define', '--validate', '/dev/stdin',
-                           text=done.stdout)
+        self.session.define(without_kvm(done.stdout))
 
     def native(self, name: str) -> str:
         """libvirt's command line, one option a line, without our paths."""
@@ -183,10 +202,10 @@ class Check:
             self.emit(f'# {line}')
         return not trouble
 
-    def compare(self, machine: Machine) -> Optional[str]:
+    def compare(self, machine: Machine, name: str) -> Optional[str]:
         """libvirt's command line is the one that we expect."""
         number = machine.session.version.number
-        path = HERE / f'expected/{machine.machine}-{number}.args'
+        path = HERE / f'expected/{name}-{number}.args'
         found = machine.native('cxl')
         if self.update:
             path.write_text(found, encoding='utf-8')
@@ -224,8 +243,8 @@ class Check:
 
         def contents() -> None:
             result = Result(GuestCase(machine.machine), machine.serial)
-            Harness.look_into(Backing(machine.session.place / 'memory', 1),
-                              machine.seed, result)
+            Harness.look_into(Backing(machine.session.place / 'memory',
+                                      machine.devices), machine.seed, result)
             if result.problems:
                 raise LibvirtError('; '.join(result.problems))
 
@@ -259,32 +278,65 @@ class Check:
         if name == 'virt':
             options.append('--iova=arm')
         session = Session(version, SIM, options, log)
-        (session.place / 'memory').symlink_to(
-            session.state / '0000:c1:00.0/memory')
+        link_memory(session, 1)
         with session:
             machine = Machine(session, name, image, qemu)
             if not self.point(f'{label}/define',
                               lambda: machine.define('cxl', 'c1:00.0')):
                 return
-            self.point(f'{label}/native', lambda: self.compare(machine))
+            self.point(f'{label}/native', lambda: self.compare(machine, name))
             self.life(machine, label)
             session.virsh('undefine', '--nvram', 'cxl', check=False)
             self.paused(machine, f'{label}/four', 'c1:00.0', 'c2:00.0',
                         'c3:00.0', 'c4:00.0')
             self.paused(machine, f'{label}/iommufd', '--iommufd', 'c1:00.0')
-            if self.failures:
-                for words in log.read_text(errors='replace').splitlines()[-15:]:
-                    self.emit(f'#   {words}')
+            self.show(log)
+
+    def smmus(self, version: Version, image: Image, qemu: Path,
+              logs: Path) -> None:
+        """A host with SMMUv3s, and a guest that has some of its own."""
+        label = f'{version.number}/virt-smmuv3'
+        if not version.at_least(*SMMU_VERSION):
+            self.point(label, lambda: 'this libvirt has no elements for them')
+            return
+        log = logs / f'libvirtd-{label.replace("/", "-")}.log'
+        session = Session(version, SIM, ['--devices=4', *SMMU_HOST,
+                                         f'--memory={MEMORY >> 20}M'], log)
+        link_memory(session, len(SMMU_DEVICES))
+        with session:
+            machine = Machine(session, 'virt', image, qemu, len(SMMU_DEVICES),
+                              SMMU_OPTIONS)
+            options = ['--smmuv3=on', *SMMU_DEVICES]
+            if self.point(f'{label}/define',
+                          lambda: machine.define('cxl', *options)):
+                self.point(f'{label}/native',
+                           lambda: self.compare(machine, 'virt-smmuv3'))
+                self.life(machine, label)
+            self.show(log)
+
+    def show(self, log: Path) -> None:
+        """libvirtd's last words, if anything has failed."""
+        if self.failures:
+            for words in log.read_text(errors='replace').splitlines()[-15:]:
+                self.emit(f'#   {words}')
+
+
+def link_memory(session: Session, devices: int) -> None:
+    """The memory of each device where Backing looks for it."""
+    for n in range(devices):
+        (session.place / (f'memory.{n}' if n else 'memory')).symlink_to(
+            session.state / f'0000:{0xc1 + n:02x}:00.0/memory')
 
 
 def versions(build: Path, only: List[str], check: Check) -> List[Version]:
     """Those that can be had here."""
     found = [installed()]
-    try:
-        found.append(unpacked(build))
-    except GuestError as err:
-        reason = str(err).splitlines()[0]
-        check.point('another version', lambda: reason)
+    for other in (unpacked, newest):
+        try:
+            found.append(other(build))
+        except GuestError as err:
+            reason = str(err).splitlines()[0]
+            check.point('another version', lambda said=reason: said)
     return [v for v in found if v and (not only or v.number in only)]
 
 
@@ -317,9 +369,10 @@ def main() -> int:
         check.point('libvirtd', lambda: 'libvirtd and virsh are not installed')
     for version in found:
         for name in args.machine or PARTS:
-            check.version(version, name,
-                          images[MACHINES[name]['arch']],
-                          qemu.resolve(), build / 'logs')
+            image = images[MACHINES[name]['arch']]
+            check.version(version, name, image, qemu.resolve(), build / 'logs')
+            if name == 'virt':
+                check.smmus(version, image, qemu.resolve(), build / 'logs')
     check.emit(f'1..{check.points}')
     say(f'{check.points - check.failures} passed, {check.failures} failed')
     return int(check.failures > 0)

@@ -13,9 +13,10 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from debian import AptRoot, say, unpack
+from driver import host_arch
 
 # libvirt takes root for its privileged mode, which needs a whole machine of
 # its own. In a user namespace root's files are accessible to a user who is not
@@ -23,6 +24,8 @@ from debian import AptRoot, say, unpack
 NOBODY = ['unshare', '--user', '--map-user=65534', '--map-group=65534']
 # The second version that is tested, where the machine has the first
 OTHER_SUITE = {'bookworm': 'bookworm-backports'}
+# It has elements for accelerated SMMUv3s, and needs a newer C library
+NEWEST_SUITE = 'forky'
 PACKAGES = ['libvirt0', 'libvirt-clients', 'libvirt-common', 'libvirt-daemon',
             'libvirt-daemon-common', 'libvirt-daemon-driver-qemu']
 
@@ -38,10 +41,20 @@ class Version:
     daemon: str
     virsh: str
     env: Dict[str, str] = field(default_factory=dict)
+    # Words before the two programs
+    loader: List[str] = field(default_factory=list)
+    # Where its schemas and a program for them are, if libvirtd has others
+    top: Optional[Path] = None
+
+    def at_least(self, major: int, minor: int) -> bool:
+        """Whether it is this version or a newer one."""
+        return tuple(map(int, self.number.split('.'))) >= (major, minor)
 
 
-def _number(daemon: str, env: Dict[str, str]) -> str:
-    text = subprocess.run([daemon, '--version'], env={**os.environ, **env},
+def _number(daemon: str, env: Dict[str, str],
+            loader: Sequence[str] = ()) -> str:
+    text = subprocess.run([*loader, daemon, '--version'],
+                          env={**os.environ, **env},
                           stdout=subprocess.PIPE, text=True, timeout=30,
                           check=True).stdout
     match = re.search(r'(\d+\.\d+)\.\d+', text)
@@ -60,6 +73,35 @@ def installed() -> Optional[Version]:
     return Version(_number(daemon, {}), daemon, virsh)
 
 
+def _unpack(apt: AptRoot, names: List[str], top: Path) -> None:
+    shutil.rmtree(top, ignore_errors=True)
+    for package in apt.fetch(names):
+        unpack(package, top)
+    (top / 'complete').touch()
+
+
+def newest(build: Path) -> Version:
+    """The one of the next Debian release, with all libraries that it needs."""
+    top = build / 'newest'
+    if not (top / 'complete').exists():
+        say(f'libvirt of {NEWEST_SUITE}:')
+        apt = AptRoot(build / 'apt-newest', build / 'cache', host_arch(),
+                      [NEWEST_SUITE])
+        apt.update()
+        # The driver's package alone depends on QEMU
+        driver = PACKAGES[-1]
+        libraries = apt.closure(PACKAGES[:-1], r'(?!lib|zlib1g)')
+        _unpack(apt, libraries + [driver], top)
+    loader = next(top.glob('usr/lib/*/ld-linux-*.so.*'))
+    path = f'{loader.parent}:{loader.parent}/systemd'
+    # QEMU must get the machine's libraries, so nothing is in the environment
+    words = [str(loader), '--library-path', path]
+    env = {'LIBVIRT_DRIVER_DIR': f'{loader.parent}/libvirt/connection-driver'}
+    daemon = str(top / 'usr/sbin/libvirtd')
+    return Version(_number(daemon, env, words), daemon,
+                   str(top / 'usr/bin/virsh'), env, words, top)
+
+
 def unpacked(build: Path) -> Optional[Version]:
     """A newer one for this Debian release, unpacked below the build."""
     release = re.search(r'^VERSION_CODENAME=(\w+)',
@@ -71,14 +113,9 @@ def unpacked(build: Path) -> Optional[Version]:
     top = build / 'other'
     if not (top / 'complete').exists():
         say(f'libvirt of {suite}:')
-        arch = subprocess.run(['dpkg', '--print-architecture'], text=True,
-                              stdout=subprocess.PIPE, check=True).stdout
-        apt = AptRoot(build / 'apt', build / 'cache', arch.strip(), [suite])
+        apt = AptRoot(build / 'apt', build / 'cache', host_arch(), [suite])
         apt.update()
-        shutil.rmtree(top, ignore_errors=True)
-        for package in apt.fetch(PACKAGES):
-            unpack(package, top)
-        (top / 'complete').touch()
+        _unpack(apt, PACKAGES, top)
     libraries = next(top.glob('usr/lib/*/libvirt.so.0')).parent
     env = {'LD_LIBRARY_PATH': str(libraries),
            'LIBVIRT_DRIVER_DIR': str(libraries / 'libvirt/connection-driver')}
@@ -122,7 +159,8 @@ class Session:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open('wb') as out:
             self.daemon = subprocess.Popen(
-                [*self.prefix, self.version.daemon, '--timeout=300'],
+                [*self.prefix, *self.version.loader, self.version.daemon,
+                 '--timeout=300'],
                 env={**self.env, **self.simulated}, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=out, start_new_session=True)
         deadline = time.monotonic() + 60
@@ -140,12 +178,28 @@ class Session:
             'subprocess.CompletedProcess[str]':
         """Run a command of virsh."""
         done = subprocess.run(
-            [*self.prefix, self.version.virsh, '-q', '-c', 'qemu:///session',
-             *words], env=self.env, input=text, text=True, timeout=60,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+            [*self.prefix, *self.version.loader, self.version.virsh, '-q',
+             '-c', 'qemu:///session', *words], env=self.env, input=text,
+            text=True, timeout=60, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, check=False)
         if check and done.returncode:
             raise LibvirtError(f'virsh {words[0]}: {done.stderr.strip()}')
         return done
+
+    def define(self, text: str) -> None:
+        """Check a domain against the schema, and define it."""
+        top = self.version.top
+        if not top:
+            self.virsh('define', '--validate', '/dev/stdin', text=text)
+            return
+        done = subprocess.run(
+            [*self.version.loader, str(top / 'usr/bin/xmllint'), '--noout',
+             '--relaxng', str(top / 'usr/share/libvirt/schemas/domain.rng'),
+             '-'], input=text, text=True, timeout=60, stderr=subprocess.PIPE,
+            check=False)
+        if done.returncode:
+            raise LibvirtError(f'the schema: {done.stderr.strip()}')
+        self.virsh('define', '/dev/stdin', text=text)
 
     def state_of(self, name: str) -> str:
         """'running', 'shut off (shutdown)' and the like."""

@@ -179,14 +179,16 @@ class TestProblems(unittest.TestCase):
             self.assertNotIn('Traceback', done.stderr)
 
 
+def start(words: List[str], sim: Tuple[str, ...]) -> \
+        'subprocess.CompletedProcess[str]':
+    """Run QEMU until it has made the machine."""
+    return run([*words, '-S', '-nodefaults', '-display', 'none',
+                '-qmp', 'stdio'], sim,
+               '{"execute": "qmp_capabilities"}{"execute": "quit"}')
+
+
 class TestCommand(unittest.TestCase):
     """The printed command line starts."""
-
-    def start(self, words: List[str], sim: Tuple[str, ...]) -> \
-            'subprocess.CompletedProcess[str]':
-        return run([*words, '-S', '-nodefaults', '-display', 'none',
-                    '-qmp', 'stdio'], sim,
-                   '{"execute": "qmp_capabilities"}{"execute": "quit"}')
 
     def check(self, machine: str, *args: str, sim: Tuple[str, ...]) -> \
             List[str]:
@@ -198,7 +200,7 @@ class TestCommand(unittest.TestCase):
                     QEMU[machine], *args, sim=sim)
         self.assertTrue(reply['usable'], failures(reply))
         words: List[str] = reply['command']
-        done = self.start(words, sim)
+        done = start(words, sim)
         # The v2 kernels have no dma-bufs. QEMU reports that once, and that
         # under iommufd there is no peer access.
         said = [line for line in done.stderr.splitlines()
@@ -232,7 +234,7 @@ class TestCommand(unittest.TestCase):
         at = next(i for i, w in enumerate(words) if 'phys-bits=' in w)
         head, _, bits = words[at].rpartition('=')
         words[at] = f'{head}={int(bits) - 1}'
-        done = self.start(words, sim)
+        done = start(words, sim)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn('phys-bits', done.stderr)
 
@@ -244,6 +246,221 @@ class TestCommand(unittest.TestCase):
             ['sh', '-c', f'show() {{ printf "%s\\n" "$@"; }}; show {text}'],
             stdout=subprocess.PIPE, text=True, timeout=60, check=True)
         self.assertEqual(done.stdout.splitlines(), ask(*args)['command'])
+
+
+class TestSmmu(unittest.TestCase):
+    """A host with SMMUv3s, and a guest with accelerated ones."""
+
+    ON = ('--machine', 'virt', '--smmuv3', 'on')
+
+    def devices(self, reply: Dict[str, Any], kind: str) -> List[Dict[str, str]]:
+        """Properties of the devices of one kind on the command line."""
+        return [dict(part.split('=', 1) for part in word.split(',')[1:])
+                for word in reply['command'] if word.startswith(kind + ',')]
+
+    @staticmethod
+    def starts() -> bool:
+        """Whether this QEMU can do without KVM, which is for tests only."""
+        return bool(QEMU['virt']) and 'x-accel-tcg' in subprocess.run(
+            [QEMU['virt'], '-device', 'arm-smmuv3,help'], text=True,
+            stdout=subprocess.PIPE, timeout=60, check=False).stdout
+
+    def check(self, *args: str, sim: Tuple[str, ...]) -> Dict[str, Any]:
+        """What is printed starts, with the test's property."""
+        sim += ('--kernel=v6',)
+        firmware = os.path.dirname(QEMU['virt']) + \
+            '/pc-bios/edk2-aarch64-code.fd'
+        reply = ask(*self.ON, '--memory', '1G', '--firmware', firmware, *args,
+                    sim=sim)
+        self.assertTrue(reply['usable'], failures(reply))
+        if self.starts():
+            done = start([QEMU['virt'], *(
+                word.replace('accel=on,', 'accel=on,x-accel-tcg=on,')
+                for word in reply['command'][1:])], sim)
+            self.assertEqual((done.returncode, done.stderr), (0, ''))
+        return reply
+
+    def test_four(self) -> None:
+        reply = self.check(sim=('--iommu=smmuv3', '--devices=4',
+                                '--memory=256G'))
+        smmus = self.devices(reply, 'arm-smmuv3')
+        self.assertEqual(smmus[2], {
+            'id': 'smmu2', 'primary-bus': 'cxl.2', 'accel': 'on', 'ats': 'on',
+            'ril': 'off', 'oas': '48', 'ssidsize': '20'})
+        self.assertEqual(len(smmus), 4)
+        self.assertEqual([d['iommufd'] for d in
+                          self.devices(reply, 'vfio-pci-nohotplug')],
+                         ['iommufd0'] * 4)
+        self.assertEqual([d['pci-dev'] for d in
+                          self.devices(reply, 'acpi-generic-initiator')],
+                         [f'accel{n // 8}' for n in range(32)])
+        text = ' '.join(reply['command'])
+        for word in ('ras=on', 'hmat=on', 'highmem-mmio-size=512G',
+                     'cxl-fmw.3.targets.0=cxl.3,cxl-fmw.3.size=257G'):
+            self.assertIn(word, text)
+        self.assertIn('group 1, behind smmu3.0x', verdicts(reply, 'iommu')[0])
+        self.assertIn('warn QEMU refuses accelerated SMMUv3s without KVM',
+                      verdicts(reply, 'smmu'))
+
+    def test_poor_host(self) -> None:
+        reply = self.check('--nodes', '0', sim=(
+            '--iommu=smmuv3,ats=off,pasid-bits=0,oas=44',))
+        smmu = self.devices(reply, 'arm-smmuv3')[0]
+        self.assertEqual([smmu[k] for k in ('ats', 'oas', 'ssidsize')],
+                         ['off', '44', '0'])
+        self.assertIn('ok 44 bits of address; ATS: no; PASIDs: no',
+                      verdicts(reply, 'smmu'))
+        self.assertNotIn('hmat=on', ' '.join(reply['command']))
+        self.assertNotIn('acpi-generic-initiator', ' '.join(reply['command']))
+
+    def test_shared(self) -> None:
+        """The guest's devices share an SMMU as the host's do."""
+        reply = self.check('c1:00.0', 'c3:00.0', 'c2:00.0', '--cpus', '2',
+                           sim=('--iommu=smmuv3,smmus=2', '--devices=4'))
+        ports = self.devices(reply, 'cxl-rp')
+        self.assertEqual([(p['id'], p['bus'], p['port']) for p in ports],
+                         [('cxl-rp0', 'cxl.0', '0'), ('cxl-rp2', 'cxl.0', '1'),
+                          ('cxl-rp1', 'cxl.1', '0')])
+        self.assertEqual(len(self.devices(reply, 'arm-smmuv3')), 2)
+        self.assertIn('cxl-fmw.2.targets.0=cxl.0', ' '.join(reply['command']))
+
+    def test_more_than_decoders(self) -> None:
+        """A host bridge has four, so there is a second one."""
+        reply = self.check('--nodes', '1', sim=('--iommu=smmuv3,smmus=1',
+                                                '--devices=6'))
+        self.assertEqual([p['bus'] for p in self.devices(reply, 'cxl-rp')],
+                         ['cxl.0'] * 4 + ['cxl.1'] * 2)
+
+    def test_problems(self) -> None:
+        reply = ask(*self.ON)
+        self.assertIn('not behind an SMMUv3', ' '.join(failures(reply)))
+        self.assertNotIn('arm-smmuv3', ' '.join(reply['command']))
+        reply = ask(*self.ON, sim=('--iommu=smmuv3,oas=44', '--devices=4',
+                                   '--memory=4T'))
+        self.assertIn('the guest needs 45 bits of physical address, its '
+                      'SMMUv3 has 44', failures(reply))
+        reply = ask(*self.ON, sim=('--iommu=smmuv3', '--fault=0000:c1:00.0 '
+                                   'get_hw_info errno=95'))
+        self.assertIn('does not describe its IOMMU: Operation not supported',
+                      ' '.join(failures(reply)))
+        for args in ((*self.ON, '--nodes', '128'),
+                     ('--machine', 'q35', '--smmuv3', 'on'),
+                     (*self.ON, '--cpus', '0'), (*self.ON, '--nodes', '-1')):
+            done = tool(*args, 'c1:00.0', sim=('--iommu=smmuv3',))
+            self.assertEqual(done.returncode, 2, args)
+            self.assertNotIn('Traceback', done.stderr)
+
+    def test_no_dma_buf(self) -> None:
+        for kernel, args, count in (('v4', self.ON, 1), ('v5', self.ON, 0),
+                                    ('v4', (), 0), ('v4', ('--iommufd',), 1)):
+            reply = ask(*args, sim=('--iommu=smmuv3', f'--kernel={kernel}'))
+            self.assertTrue(reply['usable'])
+            self.assertEqual(len(verdicts(reply, 'dma')), count, (kernel, args))
+
+    def with_kvm(self, *args: str, sim: Tuple[str, ...],
+                 more: str = '') -> Dict[str, Any]:
+        """The reply on a host with KVM, which this one is not."""
+        script = ('import runpy, sys; sys.path.insert(0, sys.argv[1]);'
+                  'from vfio_cxl import host, vfio;'
+                  'host.check_kvm = lambda machine, report: True;'
+                  'host.address_bits = lambda machine, kvm: 48;' + more +
+                  'del sys.argv[0]; path = sys.argv[0];'
+                  'sys.argv[0] = path + "/vfio-cxl-host.py";'
+                  'runpy.run_path(sys.argv[0], run_name="__main__")')
+        done = run([sys.executable, '-c', script, os.path.dirname(TOOL),
+                    '--json', '--machine', 'virt', *args], sim)
+        reply: Dict[str, Any] = json.loads(done.stdout)
+        return reply
+
+    def test_auto(self) -> None:
+        sim = ('--iommu=smmuv3', '--devices=2')
+        reply = self.with_kvm(sim=sim)
+        self.assertTrue(reply['usable'], failures(reply))
+        self.assertEqual(len(self.devices(reply, 'arm-smmuv3')), 2)
+        self.assertIn('<iommu ', reply['libvirt'])
+        for text in (ask('--machine', 'virt', sim=sim),
+                     self.with_kvm('--smmuv3', 'off', sim=sim),
+                     self.with_kvm(sim=())):
+            self.assertEqual(self.devices(text, 'arm-smmuv3'), [])
+            self.assertEqual(verdicts(text, 'smmu'), [])
+
+    def test_auto_without_iommufd(self) -> None:
+        reply = self.with_kvm(sim=('--iommu=smmuv3',), more=(
+            'known = vfio.nodes;'
+            'vfio.nodes = lambda sysfs: {"legacy": known(sysfs)["legacy"]};'))
+        self.assertTrue(reply['usable'], failures(reply))
+        self.assertEqual(self.devices(reply, 'arm-smmuv3'), [])
+        self.assertIn('CONFIG_VFIO_DEVICE_CDEV', verdicts(reply, 'smmu')[0])
+
+    def test_registers(self) -> None:
+        """What QEMU requires of the host's SMMU, and the hole for BARs."""
+        script = '\n'.join((
+            'import struct, sys; sys.path.insert(0, sys.argv[1])',
+            'from vfio_cxl import plan, vfio',
+            'def smmu(idr0=1 << 27 | 1 << 10 | 8, idr1=20 << 6 | 16, idr5=117'
+            '):',
+            '    return vfio.read_smmu(struct.pack("=10I", 0, 0, idr0, idr1, 0,'
+            ' 0, 0, idr5, 0, 0), 20)',
+            'print(smmu())',
+            'for bad in ({"idr0": 8}, {"idr0": 1 << 27}, {"idr1": 15},'
+            ' {"idr5": 115}, {"idr5": 101}, {"idr5": 85}, {"idr5": 53}):',
+            '    print(smmu(**bad).trouble)',
+            'guest = plan.Plan("virt", 1 << 30, [], smmus=[smmu()])',
+            'for bars in (0, 1 << 38, (1 << 38) + 1, 1 << 40):',
+            '    guest.bars = bars',
+            '    print(guest.pci_hole >> 30, guest.bits)'))
+        done = run([sys.executable, '-c', script, os.path.dirname(TOOL)])
+        words = ('two-level', 'AArch64', '16 bits', '44 bits', '4K', '16K',
+                 '64K')
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[0], 'Smmu(ats=True, oas=48, ssidsize=20, '
+                         "pasid_bits=20, trouble='')", done.stderr)
+        for line, word in zip(lines[1:8], words):
+            self.assertIn(word, line)
+        self.assertEqual(lines[8:], ['512 40', '512 40', '1024 41', '2048 42'])
+
+    def test_libvirt(self) -> None:
+        reply = ask(*self.ON, sim=('--iommu=smmuv3,smmus=1', '--devices=2'))
+        domain = ET.fromstring(reply['libvirt'])
+        iommus = domain.findall('devices/iommu')
+        self.assertEqual([i.find('driver').attrib for i in iommus], [{
+            'pciBus': '1', 'accel': 'on', 'ats': 'on', 'ril': 'off',
+            'ssidsize': '20', 'oas': '48'}])
+        self.assertEqual([i.attrib for i in domain.findall('iommufd')],
+                         [{'enabled': 'yes'}])
+        hostdevs = domain.findall('devices/hostdev')
+        self.assertEqual([h.find('acpi').get('nodeset') for h in hostdevs],
+                         ['1-8', '9-16'])
+        self.assertEqual([h.find('driver').get('iommufd') for h in hostdevs],
+                         ['yes'] * 2)
+        self.assertEqual(len(domain.findall('cpu/numa/cell')), 17)
+        self.assertEqual(domain.find('features/ras').get('state'), 'on')
+        args = [a.get('value') for a in domain.iter(QEMU_NS + 'arg')]
+        self.assertIn('highmem-mmio-size=512G', args[1])
+        self.assertFalse(any('iommufd' in arg for arg in args))
+
+    def test_into_domain(self) -> None:
+        old = ("<domain type='kvm'><memory unit='GiB'>3</memory><vcpu>4</vcpu>"
+               "<os><type arch='aarch64' machine='virt'>hvm</type></os>"
+               "<cpu mode='host-passthrough'/><devices>{}<hostdev "
+               "mode='subsystem' type='pci' managed='yes'><source><address "
+               "domain='0x0000' bus='0xc1' slot='0x00' function='0x0'/>"
+               '</source></hostdev></devices></domain>')
+        args = ('--accel', 'tcg', *self.ON, '--libvirt', '--domain', '-',
+                'c1:00.0')
+        done = tool(*args, sim=('--iommu=smmuv3',), text=old.format(''))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        domain = ET.fromstring(done.stdout)
+        cell = domain.find('cpu/numa/cell')
+        self.assertEqual((cell.get('cpus'), cell.get('memory')),
+                         ('0-3', str(3 << 20)))
+        self.assertEqual(len(domain.findall('devices/hostdev')), 1)
+        for iommu, status in (("<iommu model='smmuv3'/>", 2),
+                              ("<iommu model='smmuv3'><driver pciBus='0'/>"
+                               '</iommu>', 0)):
+            done = tool(*args, sim=('--iommu=smmuv3',),
+                        text=old.format(iommu))
+            self.assertEqual(done.returncode, status, done.stderr)
 
 
 class TestLibvirt(unittest.TestCase):

@@ -14,6 +14,11 @@ void sim_config_host(unsigned index, char *host, size_t size)
     snprintf(host, size, "0000:%02x:00.0", SIM_FIRST_BUS + index);
 }
 
+unsigned sim_config_smmu(const SimConfig *cfg, unsigned index)
+{
+    return index * cfg->smmu.count / cfg->devices;
+}
+
 bool sim_parse_number(const char *text, uint64_t max, uint64_t *value)
 {
     unsigned base = text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10;

@@ -22,6 +22,8 @@
 #define SIM_CDEV_MAJOR      511     /* as the kernel's dynamic majors */
 #define SIM_GROUP_MAJOR     510
 #define SIM_MISC_MAJOR      10
+/* Where the SMMUs are in sysfs; their number follows */
+#define SIM_SMMU_SYSFS      "/sys/devices/platform/vfio-sim-smmu-v3."
 
 /* The host's SMMUv3s; none: an IOMMU without nested translation */
 typedef struct SimSmmuConfig {
@@ -85,6 +87,8 @@ typedef enum SimKnob {
 } SimKnob;
 
 void sim_config_host(unsigned index, char *host, size_t size);
+/* Neighbours are behind the same SMMU, if there are less than devices */
+unsigned sim_config_smmu(const SimConfig *cfg, unsigned index);
 /* Returns 0 or a negative errno */
 int sim_config_load(SimConfig *cfg, const char *dir);
 int sim_config_save(const SimConfig *cfg);

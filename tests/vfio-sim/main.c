@@ -49,11 +49,10 @@ static uint64_t block_offset(char topology)
     }
 }
 
-/* Neighbours are behind the same SMMU, if there are less than devices */
 static bool probe_smmu(unsigned i)
 {
-    unsigned number = i * config.smmu.count / config.devices;
-    bool first = !i || (i - 1) * config.smmu.count / config.devices != number;
+    unsigned number = sim_config_smmu(&config, i);
+    bool first = !i || sim_config_smmu(&config, i - 1) != number;
 
     return sim_smmu_probe(&devices[i], number,
                           first ? NULL : &devices[i - 1]);

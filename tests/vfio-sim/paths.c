@@ -126,7 +126,8 @@ static bool sysfs_ours(const char *path)
 {
     unsigned i;
 
-    if (sysfs_merged(path)) {
+    if (sysfs_merged(path) ||
+        !strncmp(path, SIM_SMMU_SYSFS, strlen(SIM_SMMU_SYSFS))) {
         return true;
     }
     for (i = 0; i < sim_config()->devices; i++) {

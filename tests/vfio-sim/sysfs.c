@@ -96,6 +96,24 @@ void make_host_sysfs(const SimConfig *config)
     link_entries(config, "/sys/bus/pci/drivers/vfio-pci");
 }
 
+/* As the driver of SMMUs registers them with the IOMMU subsystem */
+static void make_smmu(const SimConfig *config, unsigned index, const char *host)
+{
+    unsigned number = sim_config_smmu(config, index);
+    char name[128], dir[SIM_PATH_MAX + 192], target[256];
+
+    snprintf(name, sizeof(name), SIM_SMMU_SYSFS "%u/iommu/smmu3.0x%016x",
+             number, 0x40000000 + number * 0x200000);
+    snprintf(dir, sizeof(dir), "%s%s/devices", config->dir, name);
+    make_dir(dir);
+    snprintf(target, sizeof(target), "../../../../../pci0000:c0/%s", host);
+    make_link(target, dir, host);
+    snprintf(dir, sizeof(dir), "%s/sys/devices/pci0000:c0/%s", config->dir,
+             host);
+    snprintf(target, sizeof(target), "../..%s", name + strlen("/sys/devices"));
+    make_link(target, dir, "iommu");
+}
+
 void make_sysfs(const SimConfig *config, unsigned index)
 {
     char host[16], dir[SIM_PATH_MAX + 128], target[128], name[32];
@@ -135,6 +153,9 @@ void make_sysfs(const SimConfig *config, unsigned index)
     snprintf(target, sizeof(target), "../../../kernel/iommu_groups/%u", group);
     make_link(target, dir, "iommu_group");
     make_link("../../../bus/pci", dir, "subsystem");
+    if (config->smmu.count) {
+        make_smmu(config, index, host);
+    }
     if (!sim_config_bound(config)) {
         return;
     }

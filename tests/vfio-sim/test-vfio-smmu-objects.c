@@ -522,6 +522,44 @@ static void test_control(void)
     g_assert_nonnull(strstr(help, "maps, iommu, mmaps"));
 }
 
+/* -- sysfs */
+
+static char *smmu_of(const char *host)
+{
+    g_autofree char *link = g_strdup_printf("/sys/bus/pci/devices/%s/iommu",
+                                            host);
+    g_autofree char *member = g_strdup_printf("%s/devices/%s", link, host);
+    char *path = realpath(link, NULL);
+    g_autofree char *name = NULL;
+
+    g_assert_nonnull(path);
+    name = g_path_get_basename(path);
+    g_assert_true(g_str_has_prefix(name, "smmu3.0x"));
+    g_assert_true(g_file_test(path, G_FILE_TEST_IS_DIR));
+    g_assert_true(g_file_test(member, G_FILE_TEST_IS_DIR));
+    return path;
+}
+
+static void test_sysfs(void)
+{
+    g_autofree char *a = smmu_of(HOST0), *b = smmu_of(HOST1);
+
+    g_assert_cmpstr(a, !=, b);
+}
+
+static void test_sysfs_shared(void)
+{
+    g_autofree char *a = smmu_of(HOST0), *b = smmu_of(HOST1);
+
+    g_assert_cmpstr(a, ==, b);
+}
+
+static void test_sysfs_none(void)
+{
+    g_assert_false(g_file_test("/sys/bus/pci/devices/" HOST0 "/iommu",
+                               G_FILE_TEST_IS_SYMLINK));
+}
+
 const Case object_cases[] = {
     { "info", test_info },
     { "info-small", test_info_small,
@@ -539,5 +577,9 @@ const Case object_cases[] = {
     { "pasid-attach", test_pasid_attach },
     { "ranges", test_ranges, .iommu = "smmuv3,oas=44" },
     { "control", test_control, .control = true },
+    { "sysfs", test_sysfs, .options = "--devices=2" },
+    { "sysfs-shared", test_sysfs_shared, .iommu = "smmuv3,smmus=1",
+      .options = "--devices=2" },
+    { "sysfs-none", test_sysfs_none, .iommu = "" },
     { }
 };
