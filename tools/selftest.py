@@ -780,6 +780,7 @@ class TestParts(unittest.TestCase):
             log = Path(place) / 'log'
             with mock.patch.object(check, 'RESULTS', Path(place)), \
                     mock.patch.object(check.subprocess, 'run') as run, \
+                    contextlib.redirect_stderr(io.StringIO()), \
                     contextlib.redirect_stdout(io.StringIO()) as out:
                 run.side_effect = lambda *words, stdout, **more: (
                     stdout.write('said'), mock.Mock(returncode=1))[1]
