@@ -16,21 +16,41 @@
 #include "system/tcg.h"
 #include "cxl-internal.h"
 
-static bool vfio_cxl_scratch_map(VFIOCXL *cxl, bool scratch)
+static bool vfio_cxl_scratch_map(VFIOCXL *cxl)
 {
     VFIORegion *region = &cxl->memory;
-    int flags = MAP_FIXED, fd = -1;
-    off_t offset = 0;
 
-    if (scratch) {
-        flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    } else {
-        flags |= MAP_SHARED;
-        fd = vfio_device_get_region_fd(region->vbasedev, region->nr);
-        offset = region->fd_offset;
-    }
     if (mmap(region->mmaps[0].mmap, region->size, PROT_READ | PROT_WRITE,
-             flags, fd, offset) == MAP_FAILED) {
+             MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+             0) == MAP_FAILED) {
+        return false;
+    }
+    vfio_cxl_memory_advise(cxl);
+    return true;
+}
+
+/*
+ * If the driver refuses a mapping, what was at the address is gone, and a vCPU
+ * may be using it. So the memory is mapped elsewhere first, and then moved.
+ */
+static bool vfio_cxl_scratch_unmap(VFIOCXL *cxl)
+{
+    VFIORegion *region = &cxl->memory;
+    int fd = vfio_device_get_region_fd(region->vbasedev, region->nr);
+    void *memory = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                        fd, region->fd_offset);
+
+    if (memory == MAP_FAILED) {
+        return false;
+    }
+    if (mremap(memory, region->size, region->size,
+               MREMAP_MAYMOVE | MREMAP_FIXED,
+               region->mmaps[0].mmap) == MAP_FAILED) {
+        int ret = errno;
+
+        munmap(memory, region->size);
+        vfio_cxl_scratch_map(cxl);
+        errno = ret;
         return false;
     }
     vfio_cxl_memory_advise(cxl);
@@ -53,7 +73,7 @@ void vfio_cxl_scratch_place(VFIOCXL *cxl)
     if (!tcg_enabled() || cxl->scratch.in_place) {
         return;
     }
-    if (!vfio_cxl_scratch_map(cxl, true)) {
+    if (!vfio_cxl_scratch_map(cxl)) {
         vfio_cxl_scratch_failed(cxl);
         return;
     }
@@ -65,13 +85,8 @@ void vfio_cxl_scratch_remove(VFIOCXL *cxl)
     if (!cxl->scratch.in_place) {
         return;
     }
-    if (!vfio_cxl_scratch_map(cxl, false)) {
+    if (!vfio_cxl_scratch_unmap(cxl)) {
         vfio_cxl_scratch_failed(cxl);
-        /*
-         * If the driver refused, the old mapping is gone: reserve the
-         * addresses, so that the memory can be mapped there later.
-         */
-        vfio_cxl_scratch_map(cxl, true);
         return;
     }
     cxl->scratch.in_place = false;
