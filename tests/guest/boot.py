@@ -301,6 +301,12 @@ class Harness:
             command += ['-object', 'iommufd,id=iommufd0']
         return command + case.topology.arguments()
 
+    def use_newer_firmware(self, machine: str, command: List[str]) -> None:
+        """For guests that look at what this machine's firmware gets wrong."""
+        firmware = self.image(machine).firmware
+        if firmware:
+            command[command.index('-bios') + 1] = str(firmware)
+
     def stat(self, memory: Path, name: str) -> int:
         """A count of vfio-sim's for the device with this memory file."""
         done = subprocess.run(

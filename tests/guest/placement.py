@@ -152,9 +152,7 @@ class NumaTest(SessionTest):
         command += ['-machine', 'hmat=on',
                     '-device', vfio_device(0, 'rp0', case.backend, case.mode)]
         command += self.arguments()
-        firmware = harness.image(self.machine).firmware
-        if firmware:
-            command[command.index('-bios') + 1] = str(firmware)
+        harness.use_newer_firmware(self.machine, command)
         with Session(harness.children, command, harness.log(self.name),
                      harness.limit) as session:
             session.wait_ready()

@@ -82,9 +82,7 @@ class FourSmmusTest(SessionTest):
             if n < DEVICES - 1:
                 text = text.replace('vfio-pci,', 'vfio-pci-nohotplug,')
             command += ['-device', text]
-        firmware = harness.image(self.machine).firmware
-        if firmware:
-            command[command.index('-bios') + 1] = str(firmware)
+        harness.use_newer_firmware(self.machine, command)
         with Session(harness.children, command, harness.log(self.name),
                      harness.limit) as session:
             session.wait_ready()

@@ -90,9 +90,7 @@ class GPUTest(SessionTest):
             command += ['-device', vfio_device(number, bus, case.backend,
                                                case.mode)]
         command += self.arguments()
-        firmware = harness.image(self.machine).firmware
-        if firmware:
-            command[command.index('-bios') + 1] = str(firmware)
+        harness.use_newer_firmware(self.machine, command)
         with Session(harness.children, command, harness.log(self.name),
                      harness.limit) as session:
             session.wait_ready()

@@ -543,15 +543,6 @@ static void test_functions(gconstpointer data)
 /*
  * Plugged into a running machine
  */
-static void power_slot(CXLTopology *t, CXLNode *port, bool on)
-{
-    uint64_t control = cxl_node_config(t, port,
-        cxl_node_find_cap(t, port, 0x10) + 0x18);
-    uint16_t value = qtest_readw(t->qts, control) & ~0x700;
-
-    qtest_writew(t->qts, control, value | (on ? 0x100 : 0x700));
-}
-
 static QDict *plug(CXLTopology *t, const char *properties)
 {
     g_autofree char *line = g_strdup_printf("{'driver': 'vfio-pci', %s}",
@@ -600,7 +591,7 @@ static void test_plug(gconstpointer data)
     CXLNode *node;
 
     plug_ok(t, "'id': 'dev1', 'host': '" HOST(1) "', 'bus': 'rp0'");
-    power_slot(t, cxl_topology_find(t, "rp0"), true);
+    cxl_node_power_slot(t, cxl_topology_find(t, "rp0"), true);
     cxl_topology_enumerate(t);
     node = cxl_topology_find(t, "dev1");
     place = ROUND_UP(t->window[0], GiB);
@@ -614,7 +605,7 @@ static void test_plug(gconstpointer data)
 
     /* If a decoder has to be programmed, it arrives uncommitted */
     plug_ok(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp2'");
-    power_slot(t, cxl_topology_find(t, "rp2"), true);
+    cxl_node_power_slot(t, cxl_topology_find(t, "rp2"), true);
     cxl_topology_enumerate(t);
     g_assert_false(committed(t, cxl_topology_find(t, "dev2"), 0));
     g_assert_true(committed(t, cxl_topology_find(t, "cxl.1"), 0));

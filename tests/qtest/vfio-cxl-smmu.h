@@ -15,6 +15,7 @@
 #define STE_ABORT       0
 #define STE_BYPASS      4
 #define STE_S1          5
+#define STE_S2          6
 
 /* Of the stream table: buses 0 to 31 */
 #define LOG2_STREAMS    13
@@ -74,7 +75,7 @@ void smmu_atc_inv(SMMU *s, uint32_t sid, uint64_t iova);
  * smmu_set_ste() - Write a stream table entry; the SMMU is not told
  * @s: the SMMU
  * @sid: the stream
- * @config: STE_ABORT, STE_BYPASS, or STE_S1 with 8 substreams and ATS
+ * @config: STE.Config; STE_S1 with 8 substreams and ATS
  */
 void smmu_set_ste(SMMU *s, uint32_t sid, unsigned config);
 

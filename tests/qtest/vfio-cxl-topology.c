@@ -391,6 +391,16 @@ void cxl_node_flr(CXLTopology *t, const CXLNode *node)
     config_writew(t, node, control, config_read(t, node, control) | 0x8000);
 }
 
+void cxl_node_power_slot(CXLTopology *t, const CXLNode *port, bool on)
+{
+    uint64_t control = cxl_node_config(t, port,
+                                       cxl_node_find_cap(t, port, 0x10) + 0x18);
+    uint16_t value = qtest_readw(t->qts, control) & ~0x700;
+
+    qtest_writew(t->qts, control, value | (on ? 0x100 : 0x700));
+    qtest_writew(t->qts, control + 2, 0xffff);
+}
+
 int cxl_topology_memory(CXLTopology *t, const char *host)
 {
     g_autofree char *path = g_build_filename(t->sim->dir, host, "memory",

@@ -103,6 +103,9 @@ void cxl_node_enable(CXLTopology *t, const CXLNode *node);
 void cxl_node_bus_reset(CXLTopology *t, const CXLNode *port);
 void cxl_node_flr(CXLTopology *t, const CXLNode *node);
 
+/* Power the slot of a port on or off, and acknowledge its events */
+void cxl_node_power_slot(CXLTopology *t, const CXLNode *port, bool on);
+
 /* The memory of a simulated device, as a file descriptor */
 int cxl_topology_memory(CXLTopology *t, const char *host);
 

@@ -12,6 +12,8 @@
 #define NOWHERE         (256 * GiB)     /* far below what Linux hands out */
 #define PAGE            4096
 #define LENGTH          (64 * KiB)
+#define PLACES          16              /* in the buffer, one after the other */
+#define BUFFER          (PLACES * LENGTH)
 #define STALE_ROUNDS    50
 
 typedef struct {
@@ -130,7 +132,7 @@ static bool no_stale(const char *name, Iommu *iommu, unsigned *reused)
     uint64_t last = 0;
 
     for (int n = 0; n < STALE_ROUNDS; n++) {
-        uint64_t at = n % 16 * LENGTH, iova;
+        uint64_t at = n % PLACES * LENGTH, iova;
         Iommu with = { .flags = n % 2 ? iommu->flags : 0 };
 
         fill(ram.va + at, n);
@@ -213,6 +215,10 @@ void check_iommu(const char *name)
     pthread_t thread;
     Iommu iommu;
 
+    if (ram.size < BUFFER) {
+        fail(name, "%s", "no huge page for the buffer");
+        return;
+    }
     if (!iommu_open(name, &iommu) || !round_trips(name, &iommu)) {
         goto out;
     }
