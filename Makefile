@@ -95,12 +95,14 @@ run: deps-guest build
 
 .PHONY: check parts check-unit check-qtest check-asan check-fuzz check-guest check-libvirt check-install \
         check-dist check-upstream check-series check-nested
-PARTS = unit qtest asan fuzz series dist guest nested install libvirt upstream
+PARTS = unit tools qtest asan upstream series fuzz dist guest nested install libvirt
 check: deps
 	@$(TOOL)check.py $(PARTS)
 parts:
 	@echo $(PARTS)
-check-unit check-qtest check-asan check-fuzz check-upstream check-series: check-%: deps-test
+check-unit: deps-test
+	@$(TOOL)check.py unit tools
+check-qtest check-asan check-fuzz check-upstream check-series: check-%: deps-test
 	@$(TOOL)check.py $*
 check-dist: deps-test
 	@$(TOOL)check.py dist
@@ -141,7 +143,7 @@ series: deps-test
 
 .PHONY: clean distclean
 clean:
-	rm -rf build/qemu/obj build/qemu/asan build/vfio-sim build/pristine/obj \
-	       build/series build/results
+	rm -rf build/qemu/obj build/qemu/asan build/vfio-sim build/series \
+	       build/results
 distclean:
 	rm -rf build

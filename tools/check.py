@@ -65,7 +65,6 @@ def run_meson_tests(names: List[str], results: Path,
 
 
 def check_unit(results: Path) -> None:
-    check_tools(results)
     build.build()
     run_meson_tests(UNIT, results)
     mesontest.run(sim.OBJ, SIM_UNIT, RESULTS / 'vfio-sim',
@@ -131,25 +130,29 @@ def tool(name: str, *words: str) -> Callable[[Path], None]:
     return lambda results: run_program(command, name)
 
 
-# Part -> its function and time limit in seconds.
+# Part -> its function and time limit in seconds, in their order
 PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'unit': (check_unit, 1500),
+    'tools': (check_tools, 300),
     'qtest': (check_qtest, 1500),
     'asan': (check_asan, 1500),
+    'upstream': (tool('upstream.py'), 1200),
+    'series': (tool('series.py', 'check'), 2100),
     'fuzz': (check_fuzz, 300),
-    'guest': (check_guest, 1200),
+    'dist': (tool('dist.py', 'check'), 600),
+    'guest': (check_guest, 1800),
     'nested': (check_nested, 900),
     'install': (check_install, 600),
     'libvirt': (check_libvirt, 900),
-    'upstream': (tool('upstream.py'), 1200),
-    'series': (tool('series.py', 'check'), 2100),
-    'dist': (tool('dist.py', 'check'), 600),
 }
 
 
-# Each has one guest at a time, which uses one processor: the one beside the
-# others. What they boot is there if the guests have been tested before.
-LANES = (['nested', 'install'], ['libvirt'])
+# In a run of all parts, these run beside each other. The first ones leave one of
+# two processors idle now and then, mostly while meson configures; the last ones
+# have one guest at a time. What those boot is there after "guest".
+LANES = [(['unit'], ['tools']),
+         (['series'], ['fuzz', 'dist', 'guest']),
+         (['nested', 'install'], ['libvirt'])]
 
 
 def run_part(part: str, log: Optional[Path] = None) -> None:
@@ -183,9 +186,8 @@ def run_part(part: str, log: Optional[Path] = None) -> None:
     say(f'==== {part}: {clock}')
 
 
-def run_lanes() -> None:
-    """Parts that share the processors well, in two threads."""
-    first, second = LANES
+def run_lanes(first: List[str], second: List[str]) -> None:
+    """Run two lists of parts at the same time."""
     logs = {part: RESULTS / f'{part}.log' for part in second}
     RESULTS.mkdir(parents=True, exist_ok=True)
     beside = threading.Thread(
@@ -197,13 +199,17 @@ def run_lanes() -> None:
 
 
 def run_parts(parts: List[str]) -> None:
-    lanes = [part for lane in LANES for part in lane]
-    together = 'guest' in parts and set(lanes) <= set(parts)
-    for part in parts:
-        if not together or part not in lanes:
-            run_part(part)
-        elif part == lanes[0]:
-            run_lanes()
+    waiting = list(parts)
+    while waiting:
+        lanes = next((pair for pair in LANES if waiting[0] in sum(pair, [])),
+                     None)
+        if lanes and set(PARTS) <= set(parts):
+            run_lanes(*lanes)
+            done = sum(lanes, [])
+        else:
+            run_part(waiting[0])
+            done = waiting[:1]
+        waiting = [part for part in waiting if part not in done]
 
 
 def summary(parts: List[str]) -> int:

@@ -19,10 +19,6 @@ import ninja
 import tap
 from common import environment, jobs, say
 
-# What tests find next to the emulators
-FIRMWARE = ['qemu-bundle', 'pc-bios']
-
-
 class Run(NamedTuple):
     """One start of a test program."""
     entry: dict         # as meson introspects it
@@ -46,7 +42,7 @@ def copy(obj: Path, place: Path, found: List[dict]) -> List[dict]:
         target = place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(obj / name, target)
-    for link in FIRMWARE:
+    for link in ninja.RUNTIME_FILES:
         if not (place / link).is_symlink():
             (place / link).symlink_to(obj / link)
     return [moved(entry, obj, place) for entry in found]

@@ -29,8 +29,8 @@ FOLDER = 'vfio-cxl'     # below debian/patches
 
 def write() -> List[str]:
     """Write the patches; returns their names as in a series file."""
-    with lock(series_tool.PLACE):
-        series = series_tool.Series(assembled())
+    with lock(PLACE):
+        series = series_tool.Series(assembled(), PLACE / 'series')
         complaints = series.complaints()
         if complaints:
             raise Failure('series/ is not complete:\n  '

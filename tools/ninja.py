@@ -14,33 +14,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterable, List, NamedTuple, Sequence
+from typing import Dict, Iterable, List
 
 import firmware
 import hostpython
-from common import ROOT, Failure, environment, jobs, run_logged, say
+from common import Failure, environment, jobs, run_logged, say
 
 EMULATORS = ['qemu-system-x86_64', 'qemu-system-aarch64']
 FIRMWARE = ['pc-bios/edk2-aarch64-code.fd', 'pc-bios/edk2-arm-vars.fd']
+# What emulators look for next to themselves
+RUNTIME_FILES = ['qemu-bundle', 'pc-bios']
 OURS = ['tests/unit/test-cxl*', 'tests/unit/test-vfio-*',
         'tests/qtest/vfio-cxl*', 'tests/qtest/libvfio-cxl*.so']
 
 
-class Flavour(NamedTuple):
-    """A build's configuration: machines, compiler and linker if not the
-    usual, firmware."""
-    targets: str
-    compiler: str
-    firmware: Sequence[str]
-    linker: str = ''        # as -fuse-ld takes it, if it is there
-
-
-STANDARD = Flavour('aarch64-softmmu,x86_64-softmmu', '', FIRMWARE)
 # For a build that links the same programs again and again
-OFTEN = STANDARD._replace(linker='mold')
-# Configured alike, so that ccache has what is not instrumented
-SANITIZED = STANDARD._replace(compiler=str(ROOT / 'tools/cc-sanitize'),
-                              firmware=())
+FAST_LINKER = 'mold'
 
 
 def compiler() -> str:
@@ -57,26 +46,26 @@ def links_with(linker: str) -> bool:
         stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def configure_arguments(flavour: Flavour) -> List[str]:
-    linker = [f'--extra-ldflags=-fuse-ld={flavour.linker}'] \
-        if links_with(flavour.linker) else []
+def configure_arguments(linker: str = '') -> List[str]:
+    """For configure; with a linker, as -fuse-ld takes it, if it is there."""
+    flags = [f'--extra-ldflags=-fuse-ld={linker}'] if links_with(linker) else []
     return [
         '--python=' + os.environ.get('PYTHON', '/usr/bin/python3'),
-        '--cc=' + (flavour.compiler or compiler()),
-        '--target-list=' + flavour.targets,
+        '--cc=' + compiler(),
+        '--target-list=aarch64-softmmu,x86_64-softmmu',
         '--without-default-features', '--enable-system', '--enable-tcg',
         '--enable-kvm', '--enable-fdt', '--enable-vhost-kernel',
         '--enable-vhost-user', '--disable-download', '--disable-docs',
         # A fifth of the time to compile. Sanitizers' reports have lines:
-        # tools/cc-sanitize
-        '--disable-install-blobs', '--disable-debug-info', *linker,
+        # tools/asan.py
+        '--disable-install-blobs', '--disable-debug-info', *flags,
         *os.environ.get('QEMU_CONFIGURE', '').split(),
     ]
 
 
 def configure(src: Path, obj: Path, force: bool = False,
-              flavour: Flavour = STANDARD) -> None:
-    arguments = configure_arguments(flavour)
+              linker: str = '') -> None:
+    arguments = configure_arguments(linker)
     known = obj / 'configured.json'
     wanted = json.dumps(arguments)
     if (not force and known.exists() and known.read_text() == wanted
@@ -98,7 +87,10 @@ def configure(src: Path, obj: Path, force: bool = False,
 
 
 def ninja(obj: Path, targets: Iterable[str]) -> List[str]:
-    """Build targets, with ninja's own [n/m]; returns the warnings."""
+    """Build targets, with ninja's own [n/m]; returns the warnings.
+
+    Other words for ninja's command line may be among the targets.
+    """
     warnings = []
     command = ['ninja', '-j', jobs(), '-C', str(obj), *targets]
     with subprocess.Popen(
@@ -140,20 +132,33 @@ def known_targets(obj: Path, patterns: List[str]) -> List[str]:
             if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
 
+def commands(obj: Path, *rules: str) -> Dict[str, dict]:
+    """The build's commands by these rules, by what they make.
+
+    Each is a dict, with at least "command" and "file", its first input.
+    """
+    listing = subprocess.run(
+        ['ninja', '-C', str(obj), '-t', 'compdb', '-x', *rules],
+        env=environment(), stdout=subprocess.PIPE, check=True,
+        universal_newlines=True).stdout
+    return {entry['output']: entry for entry in json.loads(listing)}
+
+
+def linker_commands(obj: Path) -> Dict[str, str]:
+    """How the build's programs and libraries are linked."""
+    return {output: entry['command'] for output, entry in
+            commands(obj, 'c_LINKER', 'c_LINKER_RSP').items()}
+
+
 def link_by_default(obj: Path, patterns: List[str]) -> str:
     """Link what matches by the usual linker, to nowhere; what it says."""
     wanted = known_targets(obj, patterns)
-    listing = subprocess.run(
-        ['ninja', '-C', str(obj), '-t', 'compdb', '-x', 'c_LINKER',
-         'c_LINKER_RSP'], env=environment(), stdout=subprocess.PIPE, check=True,
-        universal_newlines=True).stdout
-    commands = {entry['output']: entry['command']
-                for entry in json.loads(listing)}
+    linking = linker_commands(obj)
 
     with tempfile.TemporaryDirectory() as holder:
         def link(target: str) -> str:
             done = subprocess.run(
-                f'{commands[target]} -fuse-ld=bfd -o '
+                f'{linking[target]} -fuse-ld=bfd -o '
                 f'{holder}/{target.replace("/", "-")}',
                 shell=True, cwd=obj, env=environment(), check=False,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -166,9 +171,9 @@ def link_by_default(obj: Path, patterns: List[str]) -> str:
 
 
 def build(src: Path, obj: Path, patterns: List[str],
-          flavour: Flavour = STANDARD) -> List[str]:
+          linker: str = '') -> List[str]:
     """Configure if needed, build what matches; returns the warnings."""
-    configure(src, obj, flavour=flavour)
+    configure(src, obj, linker=linker)
     # A changed meson.build adds targets: let ninja take it in first.
     run_logged(['ninja', '-C', str(obj), 'build.ninja'],
                obj / 'reconfigure.log', 'configuring again',
@@ -176,6 +181,6 @@ def build(src: Path, obj: Path, patterns: List[str],
     targets = known_targets(obj, patterns)
     if not targets:
         raise Failure(f'{obj} has no target like ' + ', '.join(patterns))
-    warnings = ninja(obj, [*targets, *flavour.firmware])
+    warnings = ninja(obj, [*targets, *FIRMWARE])
     firmware.link_into_build(src, obj)
     return warnings

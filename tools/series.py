@@ -48,7 +48,7 @@ class Series:
 
     def __init__(self, tree: Tree, place: Path = PLACE) -> None:
         self.tree, self.place, self.root = tree, place, tree.root
-        self.src = place / 'src'
+        self.src, self.obj = place / 'src', place / 'obj'
         self.git_dir = place / 'git'    # not in src, as Tree's
         self.head = ''                  # what the next commit comes after
         self.hooked: Dict[str, bytes] = {}      # upstream's files, in head
@@ -403,7 +403,7 @@ def check(series: Series) -> List[tap.Case]:
     """Build each step; its tests run while the next ones are built."""
     cases: List[tap.Case] = []
     tested: List[tap.Case] = []
-    obj, copies = series.place / 'obj', series.place / 'tests'
+    obj, copies = series.obj, series.place / 'tests'
     shutil.rmtree(copies, ignore_errors=True)
     made = check_text(series, cases)
     queue = direct.Queue()
@@ -423,7 +423,7 @@ def check(series: Series) -> List[tap.Case]:
         def compiles() -> str:
             series.show(made[commit.name])
             return '\n'.join(ninja.build(series.src, obj, TARGETS,
-                                         ninja.OFTEN))
+                                         ninja.FAST_LINKER))
         if case(cases, f'series: {commit.name} compiles without a warning',
                 compiles):
             test(commit)

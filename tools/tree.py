@@ -27,7 +27,7 @@ import firmware
 import hooks
 import ours
 import pin
-from common import Clock, Failure, PRISTINE, QEMU, ROOT, lock, main, \
+from common import Clock, Failure, QEMU, ROOT, lock, main, \
     run_logged, say
 
 # A commit's subject and the files that it changes, as they are after it. The
@@ -489,23 +489,6 @@ def assembled() -> Tree:
     if len(changed) > 20:
         say(f'tree: and {len(changed) - 20} more')
     return tree
-
-
-def pristine() -> Path:
-    """The release's files as they are, in a folder of their own."""
-    tree = assembled()
-    target, known = PRISTINE / 'src', PRISTINE / 'commit'
-    with lock(PRISTINE):
-        if not known.exists() or known.read_text() != tree.base:
-            if not known.exists():
-                shutil.rmtree(target, ignore_errors=True)
-                (tree.git_dir / 'index.pristine').unlink(missing_ok=True)
-            known.unlink(missing_ok=True)
-            target.mkdir(parents=True, exist_ok=True)
-            tree.run('read-tree', '--reset', '-u', tree.base, src=target,
-                     index='index.pristine')
-            known.write_text(tree.base)
-    return target
 
 
 def run() -> int:

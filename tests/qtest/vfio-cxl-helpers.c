@@ -114,16 +114,18 @@ QObject *vfio_sim_command(VFIOSim *sim, const char *command)
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     QObject *object;
     QDict *dict;
-    char c;
+    char part[4096];
+    ssize_t len;
 
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/control",
              sim->dir);
     g_assert_cmpint(connect(fd, (struct sockaddr *)&address,
                             sizeof(address)), ==, 0);
     g_assert_cmpint(write(fd, line, strlen(line)), ==, strlen(line));
-    while (read(fd, &c, 1) == 1 && c != '\n') {
-        g_string_append_c(reply, c);
-    }
+    do {
+        len = read(fd, part, sizeof(part));
+        g_string_append_len(reply, part, MAX(len, 0));
+    } while (len > 0 && part[len - 1] != '\n');
     close(fd);
     object = qobject_from_json(reply->str, &error_abort);
     dict = qobject_to(QDict, object);

@@ -353,63 +353,6 @@ static void test_unknown_form(gconstpointer data)
     }
 }
 
-static void try_malformation(gconstpointer data, const char *name,
-                             bool harmless)
-{
-    g_autofree char *options = g_strdup_printf("--mangle=%s", name);
-    VFIOSim *sim = mode_sim(data, options);
-    g_autofree char *output = NULL;
-    bool plain, flagged;
-    int status;
-
-    output = cxl_machine_try(sim, CXL_BRIDGE CXL_WINDOW,
-                             mode_is_iommufd(data), ",bus=rp0", &status);
-    plain = strstr(output, "used as plain PCI: ");
-    flagged = strcmp(name, "device-no-flag");
-    if (g_str_has_prefix(name, "short-")) {
-        g_assert_cmpint(status, <=, 1);     /* may only show at run time */
-    } else if (harmless ? status != 0 || plain
-                 : status > 1 || (status == 0 && flagged && !plain)) {
-        g_error("%s: status %d: %s", name, status, output);
-    }
-    if (status == 1 && !strstr(output, "qemu-system-")) {
-        g_error("%s: refused without a message: %s", name, output);
-    }
-    vfio_sim_stop(sim);
-}
-
-static void test_malformed(gconstpointer data)
-{
-    const char *kernel = ((const VFIOCXLMode *)data)->kernel;
-    g_autofree char *list = vfio_sim_malformations();
-    g_auto(GStrv) lines = g_strsplit(list, "\n", -1);
-    g_autofree char *generation = g_strndup(kernel, 2);
-    unsigned tried = 0;
-
-    for (int i = 0; lines[i]; i++) {
-        g_auto(GStrv) words = g_strsplit_set(g_strchug(lines[i]), " ", -1);
-        bool harmless = false, concerned = false;
-
-        if (!words[0] || !strchr(words[0], '-')) {
-            continue;
-        }
-        for (int w = 1; words[w] && (words[w][0] == '*' || !*words[w] ||
-                                     (words[w][0] == 'v' &&
-                                      strlen(words[w]) == 2)); w++) {
-            harmless |= words[w][0] == '*';
-            concerned |= !strcmp(words[w], generation);
-        }
-        /* The reader is independent of backends: each gets every other one */
-        if (concerned && tried++ % 2 == mode_is_iommufd(data)) {
-            try_malformation(data, words[0], harmless);
-        }
-    }
-    g_test_message("%u malformations, half of them tried", tried);
-    g_assert_cmpuint(tried, >=, 60);
-}
-
-static const char *const malformed[] = { "v2-reset", "v3", "v4", "v6", NULL };
-static const char *const malformed_virt[] = { "v5", NULL };
 static const char *const nommap[] = { "v2-nommap", NULL };
 static const char *const none[] = { "none", NULL };
 
@@ -427,8 +370,5 @@ int main(int argc, char **argv)
     vfio_cxl_add("no-flag", none, test_no_flag);
     vfio_cxl_add("guard-map", none, test_guard_map);
     vfio_cxl_add("unknown-form", vfio_cxl_kernels_v2, test_unknown_form);
-    /* It takes minutes, and the reader is the same code on both machines */
-    vfio_cxl_add("malformed", strcmp(qtest_get_arch(), "x86_64") ?
-                 malformed_virt : malformed, test_malformed);
     return g_test_run();
 }

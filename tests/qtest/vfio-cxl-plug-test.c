@@ -397,23 +397,31 @@ static void assert_hidden(CXLMachine *m)
 }
 
 /*
- * Let QEMU's Nth request to the kernel fail, for each N. Another device, on the
- * other backend, keeps vfio-sim's control channel open.
+ * An empty slot, and elsewhere another device on the other backend: it keeps
+ * vfio-sim's control channel open
  */
+static CXLMachine *start_with_keeper(gconstpointer mode)
+{
+    CXLMachine *m = cxl_machine_start_empty(mode_sim(mode, "--devices=2"),
+        CXL_BRIDGE " -device pcie-root-port,id=rp4,bus=pcie.0,chassis=2"
+        " -object iommufd,id=iommufd0 " CXL_WINDOW);
+
+    cxl_machine_enumerate(m);
+    qobject_unref(device_add(m, !mode_is_iommufd(mode), "keeper", HOST2,
+                             ", 'bus': 'rp4', 'x-cxl': 'off'"));
+    return m;
+}
+
+/* Let QEMU's Nth request to the kernel fail, for each N */
 static void test_faults(gconstpointer data)
 {
     bool iommufd = mode_is_iommufd(data);
-    CXLMachine *m = cxl_machine_start_empty(mode_sim(data, "--devices=2"),
-        CXL_BRIDGE " -device pcie-root-port,id=rp4,bus=pcie.0,chassis=2"
-        " -object iommufd,id=iommufd0 " CXL_WINDOW);
+    CXLMachine *m = start_with_keeper(data);
     g_autofree char *machine = NULL;
     unsigned refusals = 0, survived = 0;
     bool hit = true;
     Held before;
 
-    cxl_machine_enumerate(m);
-    qobject_unref(device_add(m, !iommufd, "keeper", HOST2,
-                             ", 'bus': 'rp4', 'x-cxl': 'off'"));
     machine = machine_now(m);
     before = held_now(m);
     for (unsigned n = 0; hit && n < 1000; n++) {
@@ -445,6 +453,91 @@ static void test_faults(gconstpointer data)
     g_assert_cmpuint(refusals, >, 20);
 
     /* After all that the same id works */
+    device_plug(m, data, VFIO_CXL_HOST, "");
+    g_assert_true(shows_memory(m, commit(m), 0));
+    device_unplug(m);
+    cxl_machine_stop(m);
+}
+
+/*
+ * Malformed replies
+ */
+typedef struct Outcomes {
+    unsigned refused, plain, cxl;
+} Outcomes;
+
+static void try_malformation(CXLMachine *m, bool iommufd, const char *name,
+                             bool harmless, Outcomes *outcomes)
+{
+    g_autofree char *set = g_strdup_printf("set " VFIO_CXL_HOST " mangle=%s",
+                                           name);
+    g_autofree char *output = NULL;
+    bool used, plain;
+
+    qobject_unref(vfio_sim_command(m->sim, set));
+    /* Unlike QMP it returns the warnings as well */
+    output = qtest_hmp(m->qts, "device_add vfio-pci,id=dev0,bus=rp0,host="
+                       VFIO_CXL_HOST "%s",
+                       iommufd ? ",iommufd=iommufd0" : "");
+    used = qom_exists(m, "/machine/peripheral/dev0");
+    plain = strstr(output, "used as plain PCI: ");
+    if (!used && !strstr(output, "Error: ")) {
+        g_error("%s: refused without a message: %s", name, output);
+    }
+    /* Reads that are cut short may only show at run time */
+    if (!g_str_has_prefix(name, "short-") &&
+        (harmless ? !used || plain
+                  : used && !plain && strcmp(name, "device-no-flag"))) {
+        g_error("%s: %s: %s", name, used ? "used" : "refused", output);
+    }
+    outcomes->refused += !used;
+    outcomes->plain += plain;
+    outcomes->cxl += used && !plain;
+    if (used) {
+        slot_power(m, SLOT_POWER_ON);
+        device_unplug(m);
+    }
+}
+
+static void test_malformed(gconstpointer data)
+{
+    g_autofree char *list = vfio_sim_malformations();
+    g_auto(GStrv) lines = g_strsplit(list, "\n", -1);
+    g_autofree char *generation =
+        g_strndup(((const VFIOCXLMode *)data)->kernel, 2);
+    CXLMachine *m = start_with_keeper(data);
+    g_autofree char *machine = machine_now(m);
+    Held before = held_now(m);
+    Outcomes outcomes = { };
+
+    for (int i = 0; lines[i]; i++) {
+        g_auto(GStrv) words = g_strsplit_set(g_strchug(lines[i]), " ", -1);
+        bool harmless = false, concerned = false;
+
+        if (!words[0] || !strchr(words[0], '-')) {
+            continue;
+        }
+        for (int w = 1; words[w] && (words[w][0] == '*' || !*words[w] ||
+                                     (words[w][0] == 'v' &&
+                                      strlen(words[w]) == 2)); w++) {
+            harmless |= words[w][0] == '*';
+            concerned |= !strcmp(words[w], generation);
+        }
+        if (concerned) {
+            try_malformation(m, mode_is_iommufd(data), words[0], harmless,
+                             &outcomes);
+            assert_machine(m, machine);
+            assert_held(m, &before);
+        }
+    }
+    g_test_message("%u refused, %u used as plain PCI, %u as CXL",
+                   outcomes.refused, outcomes.plain, outcomes.cxl);
+    g_assert_cmpuint(outcomes.refused, >, 5);
+    g_assert_cmpuint(outcomes.plain, >, 40);
+    g_assert_cmpuint(outcomes.cxl, >, 5);
+
+    qobject_unref(vfio_sim_command(m->sim, "set " VFIO_CXL_HOST
+                                   " mangle=none"));
     device_plug(m, data, VFIO_CXL_HOST, "");
     g_assert_true(shows_memory(m, commit(m), 0));
     device_unplug(m);
@@ -665,6 +758,9 @@ static void test_exit(gconstpointer data)
 }
 
 static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
+static const char *const malformed[] = { "v2-reset", "v3", "v6", NULL };
+/* The reader is the same code on both machines */
+static const char *const malformed_virt[] = { "v5", NULL };
 
 int main(int argc, char **argv)
 {
@@ -677,6 +773,8 @@ int main(int argc, char **argv)
     vfio_cxl_add("cycles", two_kernels, test_cycles);
     vfio_cxl_add("refused", two_kernels, test_refused);
     vfio_cxl_add("faults", two_kernels, test_faults);
+    vfio_cxl_add("malformed", g_str_equal(qtest_get_arch(), "x86_64") ?
+                 malformed : malformed_virt, test_malformed);
     vfio_cxl_add("migration", two_kernels, test_migration);
     vfio_cxl_add("migration-options", two_kernels, test_migration_options);
     vfio_cxl_add("exit", two_kernels, test_exit);
