@@ -35,7 +35,7 @@ help:
 ##   make discard         drop edits in the tree; FILE=PATH for one file
 ##   make rebase          move the hooks to another release, TO=VERSION
 ##   make check-unit      unit tests, and tests of the tools
-##   make check-qtest     qtests with vfio-sim
+##   make check-qtest     qtests with vfio-sim, more of them than in make check
 ##   make check-asan      qtests again, with sanitizers for memory and leaks
 ##   make check-fuzz      the reader of the kernel's interface, a million replies
 ##   make check-guest     real guests
@@ -88,10 +88,13 @@ discard: deps-build
 rebase: deps-build
 	@TO='$(TO)' $(TOOL)tree.py rebase
 
-.PHONY: run
-run: deps-guest build
-	@$(GUEST) prepare
+# What guests boot is fetched and unpacked while QEMU is configured and built
+.PHONY: run prepare
+run: deps-guest
+	@+$(MAKE) --no-print-directory -j2 build prepare
 	@$(GUEST) demo
+prepare:
+	@$(GUEST) prepare
 
 .PHONY: check parts check-unit check-qtest check-asan check-fuzz check-guest check-libvirt check-install \
         check-dist check-upstream check-series check-nested

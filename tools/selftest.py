@@ -756,10 +756,14 @@ class TestParts(unittest.TestCase):
 
     def run_order(self, parts):
         seen = []
-        with mock.patch.object(check, 'run_part',
-                               lambda part, log=None: seen.append(
-                                   (part, bool(log)))):
+        with mock.patch.dict(os.environ), \
+                mock.patch.object(check, 'run_part',
+                                  lambda part, log=None: seen.append(
+                                      (part, bool(log)))):
+            os.environ.pop(check.EVERYTHING, None)
             check.run_parts(parts)
+            self.assertEqual(check.EVERYTHING in os.environ,
+                             parts == self.ALL)
         return seen
 
     def test_all_once(self):
@@ -767,7 +771,7 @@ class TestParts(unittest.TestCase):
         self.assertEqual(sorted(part for part, _ in seen), sorted(self.ALL))
         self.assertIn(('unit', False), seen[:2])
         self.assertEqual(sorted(part for part, log in seen if log),
-                         ['dist', 'fuzz', 'guest', 'libvirt', 'tools'])
+                         ['dist', 'fuzz', 'libvirt', 'tools'])
         # These boot what the guests' tests have prepared
         order = [part for part, _ in seen]
         for part in 'nested', 'install', 'libvirt':

@@ -626,12 +626,18 @@ bool vfio_cxl_has(const char *const kernels[], unsigned n)
 void vfio_cxl_add(const char *name, const char *const kernels[],
                   void (*test)(gconstpointer))
 {
+    bool share = getenv("VFIO_CXL_TEST_SHARE") && vfio_cxl_has(kernels, 1);
+
     for (int i = 0; vfio_cxl_has(kernels, i); i++) {
         for (int iommufd = 0; iommufd < 2; iommufd++) {
-            VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
             g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
                 kernels[i], iommufd ? "iommufd" : "legacy", name);
+            VFIOCXLMode *mode;
 
+            if (share && (i + iommufd) % 2 != is_q35()) {
+                continue;
+            }
+            mode = g_new(VFIOCXLMode, 1);
             *mode = (VFIOCXLMode) { kernels[i], iommufd };
             qtest_add_data_func_full(path, mode, test, g_free);
         }

@@ -206,6 +206,10 @@ extern const char *const vfio_cxl_kernels_rereading[];
  * @name: last part of its path
  * @kernels: names that vfio-sim knows
  * @test: called with a VFIOCXLMode
+ *
+ * Kernels and backends are the same code on both machines. If the environment
+ * has VFIO_CXL_TEST_SHARE, the machines share them: each has one half of the
+ * pairs of a kernel and a backend, with every kernel and both backends in it.
  */
 void vfio_cxl_add(const char *name, const char *const kernels[],
                   void (*test)(gconstpointer));
