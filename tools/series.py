@@ -34,7 +34,7 @@ TARGETS = [*ninja.EMULATORS, *ninja.OURS, 'tests/qtest/cxl-test']
 QTESTS = ['qtest-x86_64/vfio-cxl*']
 QTEST_PATH = '/x86_64/vfio-cxl/v6/iommufd'
 # These take two generations to be told apart, of which one is not mailed
-QTEST_LOCAL = ['told-apart', 'active-plug']
+QTEST_LOCAL = ['told-apart', 'active-plug', 'malformed-inactive']
 
 # Limits for review: patches in a series, and lines of code that a patch adds,
 # not counting tests and documents.

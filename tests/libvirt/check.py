@@ -28,7 +28,7 @@ from debian import GuestError, say  # noqa: E402
 from image import Image  # noqa: E402
 from machines import MACHINES  # noqa: E402
 from session import (LibvirtError, Session, Version, installed,  # noqa: E402
-                     newest, unpacked)
+                     newest, no_namespace, unpacked)
 
 TOOL = TOP / 'scripts/vfio-cxl-host.py'
 FIRMWARE = Path('/usr/share/AAVMF')
@@ -364,8 +364,11 @@ def main() -> int:
         args.machine or list(PARTS), False)
     tap = args.tap.open('w', encoding='utf-8') if args.tap else None
     check = Check(tap, args.update)
-    found = versions(build, args.version or [], check)
-    if not found:
+    refused = no_namespace()
+    found = [] if refused else versions(build, args.version or [], check)
+    if refused:
+        check.point('libvirtd', lambda: refused)
+    elif not found:
         check.point('libvirtd', lambda: 'libvirtd and virsh are not installed')
     for version in found:
         for name in args.machine or PARTS:

@@ -22,12 +22,26 @@ from driver import host_arch
 # its own. In a user namespace root's files are accessible to a user who is not
 # root.
 NOBODY = ['unshare', '--user', '--map-user=65534', '--map-group=65534']
+IN_CHROOT = 'a chroot does not allow user namespaces, and libvirtd needs one'
 # The second version that is tested, where the machine has the first
 OTHER_SUITE = {'bookworm': 'bookworm-backports'}
 # It has elements for accelerated SMMUv3s, and needs a newer C library
 NEWEST_SUITE = 'forky'
 PACKAGES = ['libvirt0', 'libvirt-clients', 'libvirt-common', 'libvirt-daemon',
             'libvirt-daemon-common', 'libvirt-daemon-driver-qemu']
+
+
+def no_namespace() -> str:
+    """'' if libvirtd can have a user namespace, else why it never can here.
+
+    Linux refuses one to any process whose root directory is not that of its
+    mount namespace.
+    """
+    if os.geteuid() or not subprocess.run(
+            [*NOBODY, 'true'], stdin=subprocess.DEVNULL, timeout=60,
+            stderr=subprocess.DEVNULL, check=False).returncode:
+        return ''
+    return '' if os.path.samefile('/', '/proc/1/root') else IN_CHROOT
 
 
 class LibvirtError(Exception):

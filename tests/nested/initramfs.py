@@ -85,7 +85,10 @@ def libraries(programs: Iterable[Path]) -> Set[Path]:
 def python_files(scripts: Iterable[Path], paths: List[Path]) -> Set[Path]:
     """The parts of Python's library that scripts import."""
     found: Set[Path] = set()
-    search = [str(p) for p in paths] + sys.path[1:]
+    # Not in packages: what the library imports from those is not needed, and
+    # Python 3.13's modulefinder does not know folders without __init__.py
+    search = [str(p) for p in paths] + \
+        [p for p in sys.path[1:] if not p.endswith('-packages')]
     for script in scripts:
         finder = modulefinder.ModuleFinder(search)
         finder.run_script(str(script))
