@@ -7,7 +7,7 @@
  * predicts and nothing else. Environment:
  *
  *   VFIO_CXL_FUZZ_SEED=N    default 1; printed
- *   VFIO_CXL_FUZZ_STEPS=N   register writes per test, default 20000
+ *   VFIO_CXL_FUZZ_STEPS=N   register writes per test, default 12000
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +20,7 @@
 
 #define DEVICES 4
 #define SENTINELS 4
-#define STEPS 20000
+#define STEPS 12000
 #define FULL_CHECK 40           /* steps between checks of everything */
 #define FLAT_CHECK 400          /* steps between checks of the flat view */
 
