@@ -146,7 +146,7 @@ series: deps-test
 
 .PHONY: clean distclean
 clean:
-	rm -rf build/qemu/obj build/qemu/asan build/vfio-sim build/series \
+	rm -rf build/qemu/obj build/qemu/sanitized build/vfio-sim build/series \
 	       build/results
 distclean:
 	rm -rf build

@@ -26,7 +26,7 @@ import tree
 from common import (Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
                     say)
 
-PLACE = QEMU / 'asan'
+PLACE = QEMU / 'sanitized'
 EMULATOR = 'qemu-system-x86_64'
 SANITIZE = '-g -fsanitize=address,undefined'
 LEAKS = ROOT / 'tools/asan.supp'
