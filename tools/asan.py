@@ -12,6 +12,7 @@ is instrumented, but the sanitizers' malloc() is everybody's, and so are leaks.
 import fnmatch
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from common import (Clock, Failure, QEMU, RESULTS, ROOT, lock, main,
 
 PLACE = QEMU / 'sanitized'
 EMULATOR = 'qemu-system-x86_64'
+LIBRARY = 'tests/qtest/libvfio-cxl-vhost-log.so'
 SANITIZE = '-g -fsanitize=address,undefined'
 LEAKS = ROOT / 'tools/asan.supp'
 UNDEFINED = ROOT / 'tools/ubsan.supp'
@@ -92,9 +94,11 @@ def build_sanitized() -> None:
             ninja.commands(obj, 'c_COMPILER'),
             ninja.linker_commands(obj)[EMULATOR], instrumented()))
         ninja.ninja(obj, ['-f', str(file), str(PLACE / EMULATOR)])
-        for name in [*ninja.RUNTIME_FILES, 'tests']:
-            if not (PLACE / name).is_symlink():
-                (PLACE / name).symlink_to(obj / name)
+        ninja.link_runtime_files(obj, PLACE)
+        # A test looks for its library next to the emulator
+        library = PLACE / LIBRARY
+        library.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(obj / LIBRARY, library)
     say(f'built: {PLACE / EMULATOR} ({clock})')
 
 

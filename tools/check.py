@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make check and its parts: run tests, keep their results as TAP, count.
 
-check.py PART...             runs parts (unit qtest ...; make parts)
-check.py --summary PART...   counts what the last run of these parts gave
+check.py [PART...]             runs parts (unit qtest ...), or all of them
+check.py --summary [PART...]   counts what the last run of these parts gave
 """
 
 import os
@@ -11,9 +11,10 @@ import sys
 import threading
 import unittest
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import build
+import direct
 import mesontest
 import sim
 import tap
@@ -23,6 +24,7 @@ UNIT = ['test-cxl*', 'test-vfio-info-cap', 'test-vfio-sim*']
 SIM_UNIT = ['test-vfio-sim*']
 QTEST = ['qtest-*/vfio-cxl*']
 EVERYTHING = 'QCT_EVERYTHING'   # set in a run of all parts
+SHARE = 'VFIO_CXL_TEST_SHARE'   # between machines: tests/qtest/vfio-cxl-helpers.h
 
 
 class Recorder(unittest.TestResult):
@@ -75,8 +77,29 @@ def check_unit(results: Path) -> None:
 def check_qtest(results: Path) -> None:
     build.build()
     if os.environ.get(EVERYTHING):
-        os.environ['VFIO_CXL_TEST_SHARE'] = '1'
+        os.environ[SHARE] = '1'
     run_meson_tests(QTEST, results, mesontest.ALL_KERNELS)
+    lost = left_out(tap.read(results))
+    tap.append(results, [tap.Case('not ok' if lost else 'ok',
+                                  'each test runs on one machine at least',
+                                  ', '.join(sorted(lost)))])
+
+
+def left_out(cases: List[tap.Case]) -> Set[str]:
+    """The tests that a machine has, but that none has run."""
+    def common_name(path: str) -> str:
+        return path.partition('/vfio-cxl/')[2]
+
+    have: Set[str] = set()
+    env = environment()
+    env.pop(SHARE, None)
+    for entry in direct.entries(QEMU / 'obj', QTEST):
+        listing = subprocess.run(
+            [*entry['cmd'], *mesontest.ALL_KERNELS, '-l'], cwd=QEMU / 'obj',
+            env={**env, **entry['env']}, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, check=True).stdout
+        have |= {common_name(line) for line in listing.splitlines()}
+    return have - {common_name(case.name) for case in cases} - {''}
 
 
 def run_program(command: List[str], what: str) -> None:
@@ -259,9 +282,9 @@ def run() -> int:
     if words[:1] == ['--part']:
         PARTS[words[1]][0](RESULTS / f'{words[1]}.tap')
         return 0
-    parts = [word for word in words if word != '--summary']
+    parts = [word for word in words if word != '--summary'] or list(PARTS)
     unknown = set(parts) - set(PARTS)
-    if unknown or not parts:
+    if unknown:
         raise Failure(f'no such part: {", ".join(sorted(unknown))}\n  parts: '
                       + ', '.join(PARTS))
     if '--summary' not in words:

@@ -42,9 +42,7 @@ def copy(obj: Path, place: Path, found: List[dict]) -> List[dict]:
         target = place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(obj / name, target)
-    for link in ninja.RUNTIME_FILES:
-        if not (place / link).is_symlink():
-            (place / link).symlink_to(obj / link)
+    ninja.link_runtime_files(obj, place)
     return [moved(entry, obj, place) for entry in found]
 
 

@@ -170,6 +170,13 @@ def link_by_default(obj: Path, patterns: List[str]) -> str:
             return '\n'.join(filter(None, pool.map(link, wanted)))
 
 
+def link_runtime_files(obj: Path, place: Path) -> None:
+    """Let emulators in another folder find what those of a build find."""
+    for name in RUNTIME_FILES:
+        if not (place / name).is_symlink():
+            (place / name).symlink_to(obj / name)
+
+
 def build(src: Path, obj: Path, patterns: List[str],
           linker: str = '') -> List[str]:
     """Configure if needed, build what matches; returns the warnings."""

@@ -786,12 +786,6 @@ class TestParts(unittest.TestCase):
         self.assertEqual(self.run_order(parts),
                          [(part, False) for part in parts])
 
-    def test_same_parts_in_makefile(self):
-        words = subprocess.run(['make', '-s', 'parts'], cwd=common.ROOT,
-                               check=True, text=True,
-                               stdout=subprocess.PIPE).stdout.split()
-        self.assertEqual(words, self.ALL)
-
     def test_log(self):
         """What a part says while others run is printed when it ends."""
         with tempfile.TemporaryDirectory() as place:

@@ -623,11 +623,9 @@ bool vfio_cxl_has(const char *const kernels[], unsigned n)
     return kernels[n] && (n == 0 || g_test_slow());
 }
 
-void vfio_cxl_add(const char *name, const char *const kernels[],
-                  void (*test)(gconstpointer))
+static void add_pairs(const char *name, const char *const kernels[],
+                      void (*test)(gconstpointer), bool share)
 {
-    bool share = getenv("VFIO_CXL_TEST_SHARE") && vfio_cxl_has(kernels, 1);
-
     for (int i = 0; vfio_cxl_has(kernels, i); i++) {
         for (int iommufd = 0; iommufd < 2; iommufd++) {
             g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
@@ -642,4 +640,17 @@ void vfio_cxl_add(const char *name, const char *const kernels[],
             qtest_add_data_func_full(path, mode, test, g_free);
         }
     }
+}
+
+void vfio_cxl_add(const char *name, const char *const kernels[],
+                  void (*test)(gconstpointer))
+{
+    add_pairs(name, kernels, test,
+              getenv("VFIO_CXL_TEST_SHARE") && vfio_cxl_has(kernels, 1));
+}
+
+void vfio_cxl_add_here(const char *name, const char *const kernels[],
+                       void (*test)(gconstpointer))
+{
+    add_pairs(name, kernels, test, false);
 }

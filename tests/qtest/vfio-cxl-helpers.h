@@ -214,6 +214,10 @@ extern const char *const vfio_cxl_kernels_rereading[];
 void vfio_cxl_add(const char *name, const char *const kernels[],
                   void (*test)(gconstpointer));
 
+/* vfio_cxl_add() for what the other machine does not have: nothing is shared */
+void vfio_cxl_add_here(const char *name, const char *const kernels[],
+                       void (*test)(gconstpointer));
+
 bool mode_is_iommufd(gconstpointer mode);
 bool mode_is_kernel(gconstpointer mode, const char *prefix);
 

@@ -386,15 +386,15 @@ int main(int argc, char **argv)
     vfio_cxl_test_init(&argc, &argv);
 
     if (strcmp(qtest_get_arch(), "aarch64")) {
-        vfio_cxl_add("translation-off", vfio_cxl_kernels, test_off);
-        vfio_cxl_add("translation-on", vfio_cxl_kernels, test_on);
-        vfio_cxl_add("part", two_kernels, test_part);
-        vfio_cxl_add("reset", two_kernels, test_reset);
-        vfio_cxl_add("unplug", two_kernels, test_unplug);
-        vfio_cxl_add("flood", two_kernels, test_flood);
-        vfio_cxl_add("nested", two_kernels, test_nested);
+        vfio_cxl_add_here("translation-off", vfio_cxl_kernels, test_off);
+        vfio_cxl_add_here("translation-on", vfio_cxl_kernels, test_on);
+        vfio_cxl_add_here("part", two_kernels, test_part);
+        vfio_cxl_add_here("reset", two_kernels, test_reset);
+        vfio_cxl_add_here("unplug", two_kernels, test_unplug);
+        vfio_cxl_add_here("flood", two_kernels, test_flood);
+        vfio_cxl_add_here("nested", two_kernels, test_nested);
     } else {
-        vfio_cxl_add("smmuv3", vfio_cxl_kernels_v2, test_smmuv3);
+        vfio_cxl_add_here("smmuv3", vfio_cxl_kernels_v2, test_smmuv3);
     }
     return g_test_run();
 }
