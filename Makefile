@@ -89,10 +89,12 @@ rebase: deps-build
 	@TO='$(TO)' $(TOOL)tree.py rebase
 
 # What guests boot is fetched and unpacked while QEMU is configured and built
-.PHONY: run prepare
+.PHONY: run emulators prepare
 run: deps-guest
-	@+$(MAKE) --no-print-directory -j2 build prepare
+	@+$(MAKE) --no-print-directory -j2 emulators prepare
 	@$(GUEST) demo
+emulators: deps-build
+	@$(TOOL)build.py emulators
 prepare:
 	@$(GUEST) prepare
 

@@ -6,6 +6,7 @@ check.py --summary [PART...]   counts what the last run of these parts gave
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ import direct
 import mesontest
 import sim
 import tap
-from common import Clock, Failure, QEMU, RESULTS, ROOT, environment, main, say
+from common import (Clock, Failure, QEMU, RESULTS, ROOT, SIM, environment, main,
+                    say)
 
 UNIT = ['test-cxl*', 'test-vfio-info-cap', 'test-vfio-sim*']
 SIM_UNIT = ['test-vfio-sim*']
@@ -79,17 +81,33 @@ def check_qtest(results: Path) -> None:
     if os.environ.get(EVERYTHING):
         os.environ[SHARE] = '1'
     run_meson_tests(QTEST, results, mesontest.ALL_KERNELS)
-    lost = left_out(tap.read(results))
-    tap.append(results, [tap.Case('not ok' if lost else 'ok',
-                                  'each test runs on one machine at least',
-                                  ', '.join(sorted(lost)))])
+    cases = tap.read(results)
+    for what, lost in (('each test runs on one machine at least',
+                        left_out(cases)),
+                       ('each kernel that vfio-sim has is tested',
+                        untested(cases))):
+        tap.append(results, [tap.Case('not ok' if lost else 'ok', what,
+                                      ', '.join(sorted(lost)))])
+
+
+def common_name(path: str) -> str:
+    """What the cases of both machines share."""
+    return path.partition('/vfio-cxl/')[2]
+
+
+def untested(cases: List[tap.Case]) -> Set[str]:
+    """The kernels without a test: QEMU may have lost their interface."""
+    usage = subprocess.run([str(SIM), '--help'], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, text=True, check=True).stdout
+    kernels = re.search(r'kernel to stand in for:([\w\s-]+)', usage)
+    if not kernels:
+        raise Failure('vfio-sim --help does not list its kernels')
+    return (set(kernels[1].split()) -
+            {common_name(case.name).partition('/')[0] for case in cases})
 
 
 def left_out(cases: List[tap.Case]) -> Set[str]:
     """The tests that a machine has, but that none has run."""
-    def common_name(path: str) -> str:
-        return path.partition('/vfio-cxl/')[2]
-
     have: Set[str] = set()
     env = environment()
     env.pop(SHARE, None)

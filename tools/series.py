@@ -16,7 +16,6 @@ from typing import Callable, Dict, List, Tuple
 
 import direct
 import hooks
-import mesontest
 import ninja
 import ours
 import sim
@@ -32,9 +31,6 @@ PLACE = BUILD / 'series'
 TESTS = ['qtest-*/cxl-test', 'test-cxl*', 'test-vfio-info-cap']
 TARGETS = [*ninja.EMULATORS, *ninja.OURS, 'tests/qtest/cxl-test']
 QTESTS = ['qtest-x86_64/vfio-cxl*']
-QTEST_PATH = '/x86_64/vfio-cxl/v6/iommufd'
-# These take two generations to be told apart, of which one is not mailed
-QTEST_LOCAL = ['told-apart', 'active-plug', 'malformed-inactive']
 
 # Limits for review: patches in a series, and lines of code that a patch adds,
 # not counting tests and documents.
@@ -346,10 +342,7 @@ def tests_of(obj: Path, place: Path, logs: Path,
             for entry in direct.copy(obj, place, found)]
     if any(name.startswith('tests/qtest/vfio-cxl') for name in names):
         sim.build(obj)
-        skip = [word for name in QTEST_LOCAL
-                for word in ('-s', f'{QTEST_PATH}/{name}')]
-        runs += [direct.Run(entry, place, logs / f'{entry["name"]}.txt',
-                            [*mesontest.ALL_KERNELS, '-p', QTEST_PATH, *skip])
+        runs += [direct.Run(entry, place, logs / f'{entry["name"]}.txt')
                  for entry in direct.copy(obj, place,
                                           direct.entries(obj, QTESTS))]
     return runs

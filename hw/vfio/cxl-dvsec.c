@@ -83,25 +83,30 @@ bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECSet *set,
     /* Limit the number of capabilities: the chain may be a loop */
     for (int i = 0; i < PCIE_CONFIG_SPACE_SIZE / 8 && pos; i++) {
         if (pos < PCI_CONFIG_SPACE_SIZE || !QEMU_IS_ALIGNED(pos, 4) ||
-            pos > PCIE_CONFIG_SPACE_SIZE - sizeof(DVSECHeader) ||
-            !vfio_cxl_config_read(vdev, pos, 4, &header) ||
-            !vfio_cxl_config_read(vdev, pos + PCI_DVSEC_HEADER1, 4,
-                                  &header1) ||
-            !vfio_cxl_config_read(vdev, pos + PCI_DVSEC_HEADER2, 4,
-                                  &header2)) {
-            error_setg(errp, "cannot read the extended capability at 0x%x",
-                       pos);
-            return false;
+            !vfio_cxl_config_read(vdev, pos, 4, &header)) {
+            goto unreadable;
         }
-        if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_DVSEC &&
-            PCI_DVSEC_HEADER1_VID(header1) == CXL_VENDOR_ID &&
-            !vfio_cxl_dvsec_add(set, pos, PCI_DVSEC_HEADER1_LEN(header1),
-                                PCI_DVSEC_HEADER2_ID(header2), errp)) {
-            return false;
+        if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_DVSEC) {
+            if (pos > PCIE_CONFIG_SPACE_SIZE - sizeof(DVSECHeader) ||
+                !vfio_cxl_config_read(vdev, pos + PCI_DVSEC_HEADER1, 4,
+                                      &header1) ||
+                !vfio_cxl_config_read(vdev, pos + PCI_DVSEC_HEADER2, 4,
+                                      &header2)) {
+                goto unreadable;
+            }
+            if (PCI_DVSEC_HEADER1_VID(header1) == CXL_VENDOR_ID &&
+                !vfio_cxl_dvsec_add(set, pos, PCI_DVSEC_HEADER1_LEN(header1),
+                                    PCI_DVSEC_HEADER2_ID(header2), errp)) {
+                return false;
+            }
         }
         pos = PCI_EXT_CAP_NEXT(header);
     }
     return true;
+
+unreadable:
+    error_setg(errp, "cannot read the extended capability at 0x%x", pos);
+    return false;
 }
 
 bool vfio_cxl_dvsec_find_block(const VFIOCXLDVSECSet *set, unsigned *bar,

@@ -407,7 +407,7 @@ static bool vfio_cxl_kernel_is_this(const VFIOCXLKernel *kernel, void *opaque)
 {
     VFIOCXLGuess *guess = opaque;
 
-    return kernel->is_this &&
+    return kernel->is_this && !guess->info->kernel->read_cap &&
            kernel->region_type == guess->info->kernel->region_type &&
            kernel->is_this(guess->info, &guess->known);
 }

@@ -85,24 +85,26 @@ static bool vfio_cxl_endpoint_firmware_commit(CXLEndpoint *ep, uint64_t base,
  * No kernel can save the state of the device's memory and decoders. CPR is
  * blocked as well, because the new QEMU would reprogram a device that the
  * guest is using. As part of a failover pair the device is unplugged before
- * the VM is migrated.
+ * the VM is migrated, and the destination's is plugged when the state of
+ * virtio-net is loaded.
  */
 static bool vfio_cxl_block_migration(VFIOCXL *cxl, Error **errp)
 {
     unsigned modes = BIT(MIG_MODE_CPR_REBOOT) | BIT(MIG_MODE_CPR_TRANSFER) |
                      BIT(MIG_MODE_CPR_EXEC);
+    bool failover = PCI_DEVICE(cxl->vdev)->failover_pair_id;
 
     if (cxl->vdev->vbasedev.enable_migration == ON_OFF_AUTO_ON) {
         error_setg(errp, "enable-migration=on: device state cannot be saved");
         return false;
     }
-    if (runstate_check(RUN_STATE_INMIGRATE)) {
+    if (runstate_check(RUN_STATE_INMIGRATE) && !failover) {
         error_setg(errp, "a CXL device cannot be present on the migration "
                    "destination: start without it, and hot-plug it once "
                    "migration has completed");
         return false;
     }
-    if (!PCI_DEVICE(cxl->vdev)->failover_pair_id) {
+    if (!failover) {
         modes |= BIT(MIG_MODE_NORMAL);
     }
     error_setg(&cxl->migration_blocker, "%s: the state of a passed-through "

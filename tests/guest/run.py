@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, TextIO
+from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
+                    TextIO, Tuple)
 
 from boot import Case, Harness, Result, tail
 from cases import CHECK, DEMO
@@ -122,13 +123,25 @@ def show_topology(result: Result) -> None:
     print(flush=True)
 
 
-def demo(harness: Harness, cases: List[Case]) -> int:
+def run_all(harness: Harness, items: Sequence[Any], jobs: int,
+            run: Callable[[Any], Any]) -> Iterator[Tuple[Any, Any]]:
+    """Run some at a time; yields each in order, with what it returned."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for item, future in [(i, pool.submit(run, i)) for i in items]:
+            try:
+                yield item, future.result()
+            except BaseException:
+                # The pool waits for what runs: let it find its guests dead
+                harness.children.end_all()
+                raise
+
+
+def demo(harness: Harness, cases: List[Case], jobs: int) -> int:
     """Run the guests and show a report."""
     failures = 0
     shown = False
-    for case in cases:
-        say(f'Booting {case.name} ...')
-        result = harness.run(case)
+    say(f'Booting {len(cases)} guests, {jobs} at a time')
+    for case, result in run_all(harness, cases, jobs, harness.run):
         report(result)
         if not result.passed:
             failures += 1
@@ -158,24 +171,16 @@ def check(harness: Harness, tests: List[Test], jobs: int,
             tap.flush()
 
     emit(f'1..{sum(len(test.points) for test in tests)}')
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for test, future in [(t, pool.submit(t.run, harness))
-                             for t in tests]:
-            try:
-                future.result()
-            except BaseException:
-                # The pool waits for what runs: let it find its guests dead
-                harness.children.end_all()
-                raise
-            for name, point in test.points.items():
-                lines += 1
-                failures += not point.passed
-                emit(f'{"ok" if point.passed else "not ok"} {lines} - {name}'
-                     + (f' # SKIP {point.skipped}' if point.skipped else ''))
-                for text in point.notes:
-                    emit(f'# {text}')
-            for text in test.notes:
+    for test, _ in run_all(harness, tests, jobs, lambda t: t.run(harness)):
+        for name, point in test.points.items():
+            lines += 1
+            failures += not point.passed
+            emit(f'{"ok" if point.passed else "not ok"} {lines} - {name}'
+                 + (f' # SKIP {point.skipped}' if point.skipped else ''))
+            for text in point.notes:
                 emit(f'# {text}')
+        for text in test.notes:
+            emit(f'# {text}')
     print(f'{lines - failures} passed, {failures} failed')
     return 1 if failures else 0
 
@@ -209,11 +214,13 @@ def main() -> int:
                              help='only guests whose name contains TEXT')
             one.add_argument('--limit', type=float, default=300,
                              help='seconds for one guest (default 300)')
-        if name == 'check':
             one.add_argument('--jobs', type=int, metavar='N',
-                             # A guest waits a tenth to a fifth of its time
-                             default=min((os.cpu_count() or 1) + 1, 4),
+                             # A guest waits a tenth to a fifth of its time,
+                             # but demo measures rates
+                             default=min((os.cpu_count() or 1)
+                                         + (name == 'check'), 4),
                              help='guests at the same time')
+        if name == 'check':
             one.add_argument('--long', action='store_true',
                              help='only life cycles, at full length')
             one.add_argument('--regenerate', action='store_true',
@@ -257,7 +264,7 @@ def main() -> int:
     for machine in machines:
         harness.try_accel(machine)
     if args.what == 'demo':
-        return demo(harness, chosen)
+        return demo(harness, chosen, args.jobs)
     if args.tap:
         args.tap.parent.mkdir(parents=True, exist_ok=True)
         with args.tap.open('w', encoding='utf-8') as file:

@@ -16,7 +16,7 @@
 #include "vfio-cxl-tables.h"
 
 /* The tables do not depend on the kernel's generation: use any */
-static const VFIOCXLMode mode = { "v5", false };
+static const VFIOCXLMode mode = { "v6", false };
 
 /* CXL r3.1 Section 9.18.1.3 */
 #define DEVICE_COHERENT 0x01
@@ -303,7 +303,7 @@ static void test_smmu(void)
 /* This release's SMMUv3 does not tell VFIO what the guest maps */
 static void test_smmu_vfio(void)
 {
-    const VFIOCXLMode iommufd = { "v5", true };
+    const VFIOCXLMode iommufd = { "v6", true };
     const char *options = CXL_BRIDGE CXL_WINDOW
                           " -device arm-smmuv3,id=smmu0,primary-bus=cxl.0";
 

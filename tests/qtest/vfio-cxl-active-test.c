@@ -242,6 +242,18 @@ static void test_told_apart(gconstpointer data)
     }
 }
 
+/* Where the description tells which it is, nothing is read to find out */
+static void test_described(gconstpointer data)
+{
+    CXLMachine *m = mode_start(data, "--fault='" VFIO_CXL_HOST
+                               " pread-memory errno=5'", "");
+
+    assert_info(m, mode_is_kernel(data, "v2") ? "kernel v2" : "kernel v3");
+    assert_firmware_committed(m, M256);
+    cxl_machine_stop(m);
+}
+
+static const char *const described[] = { "v3", "v2", NULL };
 static const char *const late[] = { "v6", NULL };
 static const char *const alike[] = { "v6", "v5", NULL };
 
@@ -249,12 +261,15 @@ int main(int argc, char **argv)
 {
     vfio_cxl_test_init(&argc, &argv);
 
-    vfio_cxl_add("told-apart", alike, test_told_apart);
+    if (vfio_cxl_reads("v5")) {
+        vfio_cxl_add("told-apart", alike, test_told_apart);
+        vfio_cxl_add("active-plug", late, test_plug);
+    }
+    vfio_cxl_add("described", described, test_described);
     vfio_cxl_add("away", late, test_away);
     vfio_cxl_add("away-untold", late, test_away_untold);
     vfio_cxl_add("away-disabled", late, test_away_disabled);
     vfio_cxl_add("active-timeout", late, test_timeout);
-    vfio_cxl_add("active-plug", late, test_plug);
     vfio_cxl_add("no-bar-areas", late, test_no_bar_areas);
     return g_test_run();
 }

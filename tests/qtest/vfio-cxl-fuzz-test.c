@@ -940,16 +940,12 @@ static void test_fuzz(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    /* The one with several decoders, and one whose resets clear the memory */
-    static const VFIOCXLMode modes[] = { { "v2-reset", false },
-                                         { "v5", false } };
-
     vfio_cxl_test_init(&argc, &argv);
-    for (int i = 0; i < ARRAY_SIZE(modes); i++) {
-        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/legacy/random",
-                                                modes[i].kernel);
-
-        qtest_add_data_func(path, &modes[i], test_fuzz);
+    /* With the gate at Memory Space, and with several decoders */
+    vfio_cxl_add_mode("random", vfio_cxl_reads("v5") ? "v5" : "v6", false,
+                      test_fuzz);
+    if (vfio_cxl_reads("v2")) {
+        vfio_cxl_add_mode("random", "v2-reset", false, test_fuzz);
     }
     return g_test_run();
 }

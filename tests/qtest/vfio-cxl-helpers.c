@@ -594,11 +594,11 @@ void mode_refused(gconstpointer data, const char *sim_options,
 }
 
 const char *const vfio_cxl_kernels[] = {
-    "v2-reset", "v2", "v3", "v4", "v5", "v6", NULL
+    "v6", "v5", "v4", "v3", "v2", "v2-reset", NULL
 };
 const char *const vfio_cxl_kernels_v2[] = { "v2-reset", "v2", NULL };
 const char *const vfio_cxl_kernels_rereading[] = {
-    "v2-reset", "v2", "v4", "v5", "v6", NULL
+    "v6", "v5", "v4", "v2", "v2-reset", NULL
 };
 
 void cxl_machine_flr(CXLMachine *m)
@@ -618,26 +618,70 @@ void assert_info(CXLMachine *m, const char *text)
     }
 }
 
-bool vfio_cxl_has(const char *const kernels[], unsigned n)
+/* The names of QEMU's types for generations of the kernel's interface */
+static char *kernel_types(void)
 {
-    return kernels[n] && (n == 0 || g_test_slow());
+    QTestState *qts = qtest_init("-machine none");
+    QDict *reply = qtest_qmp(qts, "{'execute': 'qom-list-types', 'arguments':"
+                                  " {'implements': 'vfio-cxl-kernel',"
+                                  " 'abstract': true}}");
+    GString *types;
+
+    g_assert_true(qdict_haskey(reply, "return"));
+    types = qobject_to_json(qdict_get(reply, "return"));
+    qobject_unref(reply);
+    qtest_quit(qts);
+    return g_string_free(types, FALSE);
+}
+
+bool vfio_cxl_reads(const char *kernel)
+{
+    static char *types;
+    g_autofree char *type = g_strdup_printf("\"vfio-cxl-kernel-%.*s\"",
+                                            (int)strcspn(kernel, "-"), kernel);
+
+    if (!types) {
+        types = kernel_types();
+    }
+    return g_str_equal(kernel, "none") || strstr(types, type);
+}
+
+const char **vfio_cxl_tested(const char *const kernels[])
+{
+    GPtrArray *tested = g_ptr_array_new();
+
+    for (int i = 0; kernels[i] && (!tested->len || g_test_slow()); i++) {
+        if (vfio_cxl_reads(kernels[i])) {
+            g_ptr_array_add(tested, (char *)kernels[i]);
+        }
+    }
+    g_ptr_array_add(tested, NULL);
+    return (const char **)g_ptr_array_free(tested, FALSE);
+}
+
+void vfio_cxl_add_mode(const char *name, const char *kernel, bool iommufd,
+                       void (*test)(gconstpointer))
+{
+    g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s", kernel,
+                                            iommufd ? "iommufd" : "legacy",
+                                            name);
+    VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
+
+    *mode = (VFIOCXLMode) { kernel, iommufd };
+    qtest_add_data_func_full(path, mode, test, g_free);
 }
 
 static void add_pairs(const char *name, const char *const kernels[],
                       void (*test)(gconstpointer), bool share)
 {
-    for (int i = 0; vfio_cxl_has(kernels, i); i++) {
-        for (int iommufd = 0; iommufd < 2; iommufd++) {
-            g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
-                kernels[i], iommufd ? "iommufd" : "legacy", name);
-            VFIOCXLMode *mode;
+    g_autofree const char **tested = vfio_cxl_tested(kernels);
 
-            if (share && (i + iommufd) % 2 != is_q35()) {
-                continue;
+    share = share && tested[0] && tested[1];
+    for (int i = 0; tested[i]; i++) {
+        for (int iommufd = 0; iommufd < 2; iommufd++) {
+            if (!share || (i + iommufd) % 2 == is_q35()) {
+                vfio_cxl_add_mode(name, tested[i], iommufd, test);
             }
-            mode = g_new(VFIOCXLMode, 1);
-            *mode = (VFIOCXLMode) { kernels[i], iommufd };
-            qtest_add_data_func_full(path, mode, test, g_free);
         }
     }
 }
@@ -645,8 +689,7 @@ static void add_pairs(const char *name, const char *const kernels[],
 void vfio_cxl_add(const char *name, const char *const kernels[],
                   void (*test)(gconstpointer))
 {
-    add_pairs(name, kernels, test,
-              getenv("VFIO_CXL_TEST_SHARE") && vfio_cxl_has(kernels, 1));
+    add_pairs(name, kernels, test, getenv("VFIO_CXL_TEST_SHARE"));
 }
 
 void vfio_cxl_add_here(const char *name, const char *const kernels[],

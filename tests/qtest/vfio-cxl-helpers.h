@@ -194,17 +194,44 @@ typedef struct VFIOCXLMode {
 } VFIOCXLMode;
 
 /*
- * Each ends with NULL: all kernels, those of v2, and those that look at the
- * physical decoder again after a reset
+ * Names that vfio-sim knows. Each list ends with NULL: all kernels, those of
+ * v2, and those that look at the physical decoder again after a reset.
  */
 extern const char *const vfio_cxl_kernels[];
 extern const char *const vfio_cxl_kernels_v2[];
 extern const char *const vfio_cxl_kernels_rereading[];
 
 /**
+ * vfio_cxl_reads() - Check whether QEMU reads the interface of a kernel
+ * @kernel: its name; "none" has nothing to be read
+ *
+ * Not all generations of the interface need be in the QEMU under test.
+ */
+bool vfio_cxl_reads(const char *kernel);
+
+/**
+ * vfio_cxl_tested() - Choose from a list of kernels
+ * @kernels: ends with NULL
+ *
+ * Returns: the first one whose interface QEMU reads, or with "-m slow" all such
+ * ones, and NULL. To be freed, but not the names.
+ */
+const char **vfio_cxl_tested(const char *const kernels[]);
+
+/**
+ * vfio_cxl_add_mode() - Add a test for one kernel and one backend
+ * @name: last part of its path
+ * @kernel: stays valid
+ * @iommufd: the backend, otherwise the container
+ * @test: called with a VFIOCXLMode
+ */
+void vfio_cxl_add_mode(const char *name, const char *kernel, bool iommufd,
+                       void (*test)(gconstpointer));
+
+/**
  * vfio_cxl_add() - Add a test for each of some kernels, for both backends
  * @name: last part of its path
- * @kernels: names that vfio-sim knows
+ * @kernels: see vfio_cxl_tested()
  * @test: called with a VFIOCXLMode
  *
  * Kernels and backends are the same code on both machines. If the environment
@@ -226,15 +253,6 @@ void cxl_machine_flr(CXLMachine *m);
 
 /* "info vfio-cxl" must contain @text */
 void assert_info(CXLMachine *m, const char *text);
-
-/**
- * vfio_cxl_has() - Check whether to test kernel @n of a list
- * @kernels: ends with NULL
- * @n: counts from 0
- *
- * Returns: true for the first, and with "-m slow" for all
- */
-bool vfio_cxl_has(const char *const kernels[], unsigned n);
 
 /**
  * mode_since_v5() - Check for v5 or later, that is, for CXL resets by

@@ -23,7 +23,7 @@
 
 #define COMPONENT_BLOCK     0x10000
 
-static const char *const one_kernel[] = { "v5", NULL };
+static const char *const one_kernel[] = { "v6", NULL };
 
 /* The device, and a switch with a type 3 device, below one host bridge */
 static CXLTopology *start(void)

@@ -396,10 +396,10 @@ static void test_descriptors(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    static const VFIOCXLMode iommufd = { "v2-reset", true };
-    static const VFIOCXLMode exports = { "v6", true };
+    g_autofree const char **tested = NULL;
 
     vfio_cxl_test_init(&argc, &argv);
+    tested = vfio_cxl_tested(vfio_cxl_kernels);
 
     vfio_cxl_add("dma", vfio_cxl_kernels, test_dma);
     vfio_cxl_add("maps-decoder", vfio_cxl_kernels, test_decoder);
@@ -408,21 +408,14 @@ int main(int argc, char **argv)
                  test_reset_fails);
     vfio_cxl_add("maps-scratch", vfio_cxl_kernels, test_scratch);
     vfio_cxl_add("no-dma", vfio_cxl_kernels, test_no_dma);
-    for (int i = 0; vfio_cxl_has(vfio_cxl_kernels, i); i++) {
-        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/iommufd/"
-                                                "by-address",
-                                                vfio_cxl_kernels[i]);
-        VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
-
-        *mode = (VFIOCXLMode) { vfio_cxl_kernels[i], true };
-        qtest_add_data_func_full(path, mode, test_by_address, g_free);
+    for (int i = 0; tested[i]; i++) {
+        vfio_cxl_add_mode("by-address", tested[i], true, test_by_address);
     }
     vfio_cxl_add("msix-high-vector", vfio_cxl_kernels, test_msix_high_vector);
-    qtest_add_data_func("vfio-cxl/v2-reset/iommufd/no-change-process",
-                        &iommufd, test_no_change_process);
-    qtest_add_data_func("vfio-cxl/v2-reset/iommufd/descriptors", &iommufd,
-                        test_descriptors);
-    qtest_add_data_func("vfio-cxl/v6/iommufd/descriptors", &exports,
-                        test_descriptors);
+    vfio_cxl_add_mode("no-change-process", "v6", true, test_no_change_process);
+    vfio_cxl_add_mode("descriptors", "v6", true, test_descriptors);
+    if (vfio_cxl_reads("v2")) {
+        vfio_cxl_add_mode("descriptors", "v2-reset", true, test_descriptors);
+    }
     return g_test_run();
 }

@@ -728,17 +728,14 @@ static void test_memory_space_left_on(gconstpointer data)
 static void add(const char *name, const char *const kernels[],
                 void (*test)(gconstpointer))
 {
-    for (int i = 0; vfio_cxl_has(kernels, i); i++) {
-        VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
-        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
-            kernels[i], i % 2 ? "iommufd" : "legacy", name);
+    g_autofree const char **tested = vfio_cxl_tested(kernels);
 
-        *mode = (VFIOCXLMode) { kernels[i], i % 2 };
-        qtest_add_data_func_full(path, mode, test, g_free);
+    for (int i = 0; tested[i]; i++) {
+        vfio_cxl_add_mode(name, tested[i], i % 2, test);
     }
 }
 
-static const char *const resets[] = { "v2-reset", "v4", "v5", "v6", NULL };
+static const char *const resets[] = { "v6", "v5", "v4", "v2-reset", NULL };
 static const char *const enables[] = { "v2-reset", NULL };
 static const char *const busy[] = { "v5", NULL };
 

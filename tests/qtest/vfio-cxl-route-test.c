@@ -10,7 +10,8 @@
 #include "qobject/qjson.h"
 #include "vfio-cxl-topology.h"
 
-static const char *const one_kernel[] = { "v5", NULL };
+static const char *const one_kernel[] = { "v6", NULL };
+static const char *const with_gate[] = { "v5", NULL };
 
 #define HOST(n) "0000:c" #n ":00.0"
 #define DEVICE(n, port) \
@@ -786,7 +787,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("level-resets", one_kernel, test_level_resets);
     vfio_cxl_add("windows", one_kernel, test_windows);
     vfio_cxl_add("type3", one_kernel, test_type3);
-    vfio_cxl_add("functions", one_kernel, test_functions);
+    vfio_cxl_add("functions", with_gate, test_functions);
     vfio_cxl_add("plug", one_kernel, test_plug);
     vfio_cxl_add("plug-refused", one_kernel, test_plug_refused);
     vfio_cxl_add("refusals", one_kernel, test_refusals);

@@ -744,8 +744,8 @@ static void test_poison_touched(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    static const char *const kernels[] = { "v2-reset", "v5", NULL };
-    static const char *const one_kernel[] = { "v5", NULL };
+    static const char *const kernels[] = { "v6", "v2-reset", NULL };
+    static const char *const one_kernel[] = { "v6", NULL };
 
     vfio_cxl_test_init(&argc, &argv);
 

@@ -336,6 +336,13 @@ static void test_ste(gconstpointer data)
         smmu_set_streams(u->smmu, LOG2_STREAMS);
         smmu_switch(u->smmu, true);
         g_assert_true(reaches(u, ram_iova(ram), ram));
+
+        /* An entry that this SMMU does not support */
+        smmu_switch(u->smmu, false);
+        smmu_set_ste(u->smmu, u->sid, STE_S2);
+        g_assert_true(reaches(u, ram, ram));
+        smmu_switch(u->smmu, true);
+        g_assert_false(reaches(u, ram, ram));
     }
     stop(s);
 }
@@ -1116,13 +1123,10 @@ static void test_capabilities(void)
 
 static void add_test(const char *name, void (*test)(gconstpointer))
 {
-    for (unsigned i = 0; vfio_cxl_has(kernels, i); i++) {
-        VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
-        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/iommufd/%s",
-                                                kernels[i], name);
+    g_autofree const char **tested = vfio_cxl_tested(kernels);
 
-        *mode = (VFIOCXLMode) { kernels[i], true };
-        qtest_add_data_func_full(path, mode, test, g_free);
+    for (int i = 0; tested[i]; i++) {
+        vfio_cxl_add_mode(name, tested[i], true, test);
     }
 }
 

@@ -300,7 +300,7 @@ static void test_run_state(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-static const char *const rereads[] = { "v2-reset", "v5", "v6", NULL };
+static const char *const rereads[] = { "v6", "v5", "v2-reset", NULL };
 
 int main(int argc, char **argv)
 {

@@ -371,8 +371,10 @@ static void test_same_view(gconstpointer data)
     g_auto(GStrv) want = g_strsplit(expected, "\n", -1);
 
     g_assert_cmpuint(g_strv_length(want), >, 3000);
-    for (int i = 1; vfio_cxl_kernels[i]; i++) {
-        for (int iommufd = 0; iommufd < 2; iommufd++) {
+    for (int i = 0; vfio_cxl_kernels[i]; i++) {
+        bool reads = vfio_cxl_reads(vfio_cxl_kernels[i]);
+
+        for (int iommufd = !i; reads && iommufd < 2; iommufd++) {
             g_autofree char *view = view_of(vfio_cxl_kernels[i], iommufd);
             g_auto(GStrv) got = g_strsplit(view, "\n", -1);
 

@@ -299,16 +299,12 @@ static void test_eject(gconstpointer data)
 static void add(const char *name, unsigned count,
                 void (*test)(gconstpointer))
 {
-    static const char *const kernels[] = { "v5", "v4", "v3", "v2-reset", "v6",
+    static const char *const kernels[] = { "v6", "v5", "v4", "v3", "v2-reset",
                                           NULL };
+    g_autofree const char **tested = vfio_cxl_tested(kernels);
 
-    for (int i = 0; i < count && vfio_cxl_has(kernels, i); i++) {
-        VFIOCXLMode *mode = g_new(VFIOCXLMode, 1);
-        g_autofree char *path = g_strdup_printf("vfio-cxl/%s/%s/%s",
-            kernels[i], i % 2 ? "legacy" : "iommufd", name);
-
-        *mode = (VFIOCXLMode) { kernels[i], !(i % 2) };
-        qtest_add_data_func_full(path, mode, test, g_free);
+    for (int i = 0; i < count && tested[i]; i++) {
+        vfio_cxl_add_mode(name, tested[i], !(i % 2), test);
     }
 }
 

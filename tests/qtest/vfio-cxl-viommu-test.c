@@ -381,7 +381,7 @@ static void test_smmuv3(gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    static const char *const two_kernels[] = { "v2-reset", "v5", NULL };
+    static const char *const two_kernels[] = { "v6", "v2-reset", NULL };
 
     vfio_cxl_test_init(&argc, &argv);
 

@@ -13,7 +13,7 @@
 #include "vfio-cxl-helpers.h"
 
 /* The machine does not depend on the kernel's generation: use any */
-static const VFIOCXLMode mode = { "v5", false };
+static const VFIOCXLMode mode = { "v6", false };
 
 #define SECOND_BRIDGE \
     " -device pxb-cxl,id=cxl.1,bus=pcie.0,bus_nr=24" \

@@ -7,9 +7,11 @@ The environment sets what is tested: QEMU_X86_64, VFIO_SIM if vfio-sim is not
 in PATH, and VFIO_CXL_MESSAGES, the page that explains the messages. It has a
 table for each way in which the values of x-cxl differ. With each value, each
 case must behave as described by the table with its message, and each message
-must occur in a case.
+must occur in a case. Generations of the kernel's interface that this QEMU does
+not read are left out.
 """
 
+import json
 import os
 import re
 import shutil
@@ -38,40 +40,40 @@ TABLES: Dict[str, Dict[str, Tuple[bool, str]]] = {
 
 # The generation of the kernel, and the options of vfio-sim
 CASES = [
-    ('v2-reset', '--mangle=memory-fails'),
+    ('v6', '--mangle=memory-fails'),
+    ('v6', '--mangle=registers-no-caps'),
+    ('v6', '--mangle=memory-size-0'),
+    ('v6', '--mangle=registers-size-large'),
+    ('v6', '--mangle=registers-size-0'),
+    ('v6', '--mangle=registers-size-small'),
+    ('v6', '--mangle=array-zero'),
+    ('v6', '--mangle=hdm-missing'),
+    ('v6', '--mangle=hdm-at-0'),
+    ('v6', '--mangle=ras-among-decoders'),
+    ('v6', '--mangle=geometry-offset-unaligned'),
+    ('v6', '--mangle=hdm-ones'),
+    ('v6', '--mangle=hdm-count-2'),
+    ('v6', '--mangle=hdm-interleaved'),
+    ('v6', '--mangle=memory-size-other'),
+    ('v6', '--mangle=dvsec-missing'),
+    ('v6', '--mangle=dvsec-no-mem'),
+    ('v6', '--mangle=bar-size-0'),
+    ('v6', '--mangle=geometry-offset-block'),
+    ('v6', '--mangle=geometry-bar-2'),
+    ('v6', '--mangle=dvsec-short'),
+    ('v6', '--mangle=dvsec-twice'),
+    ('v6', '--fault=0000:c1:00.0 pread-config errno=5 skip=3'),
+    ('none', '--memory=256M'),
+    ('v6', '--mangle=hdm-uncommitted'),
+    ('v6', 'bus=pcie.0'),
+    ('v6', 'x-no-mmap=on'),
+    ('v6', '--mangle=dvsec-inactive'),
     ('v2-reset', '--mangle=v2-memory-out'),
-    ('v2-reset', '--mangle=registers-no-caps'),
-    ('v2-reset', '--mangle=memory-size-0'),
-    ('v2-reset', '--mangle=registers-size-large'),
-    ('v2-reset', '--mangle=registers-size-0'),
-    ('v2-reset', '--mangle=registers-size-small'),
-    ('v2-reset', '--mangle=array-zero'),
-    ('v2-reset', '--mangle=hdm-missing'),
-    ('v2-reset', '--mangle=hdm-at-0'),
-    ('v2-reset', '--mangle=ras-among-decoders'),
-    ('v4', '--mangle=geometry-offset-unaligned'),
-    ('v2-reset', '--mangle=hdm-ones'),
-    ('v2-reset', '--mangle=hdm-count-2'),
-    ('v2-reset', '--mangle=hdm-interleaved'),
-    ('v2-reset', '--mangle=memory-size-other'),
-    ('v2-reset', '--mangle=dvsec-missing'),
-    ('v2-reset', '--mangle=dvsec-no-mem'),
     ('v2-reset', '--mangle=v2-bar-2'),
-    ('v2-reset', '--mangle=bar-size-0'),
-    ('v4', '--mangle=geometry-offset-block'),
     ('v2-reset', '--mangle=device-cap-unaligned'),
-    ('v4', '--mangle=geometry-bar-2'),
     ('v2-reset', '--mangle=device-no-caps-flag'),
     ('v2-reset', '--mangle=v2-same-index'),
-    ('v2-reset', '--mangle=dvsec-short'),
-    ('v2-reset', '--mangle=dvsec-twice'),
-    ('v2-reset', '--fault=0000:c1:00.0 pread-config errno=5 skip=3'),
-    ('none', '--memory=256M'),
-    ('v2-reset', '--mangle=hdm-uncommitted'),
     ('v2-nommap', '--memory=256M'),
-    ('v5', 'bus=pcie.0'),
-    ('v5', 'x-no-mmap=on'),
-    ('v6', '--mangle=dvsec-inactive'),
 ]
 
 
@@ -84,6 +86,20 @@ def tables() -> Dict[str, List[str]]:
                     for row in re.findall(r'^  \* - ``(.*?)``$', body,
                                           re.MULTILINE | re.DOTALL)]
             for title, body in zip(sections[1::2], sections[2::2])}
+
+
+def generations() -> List[str]:
+    """Those of the kernel's interface that QEMU reads."""
+    requests = [{'execute': 'qmp_capabilities'},
+                {'execute': 'qom-list-types',
+                 'arguments': {'implements': 'vfio-cxl-kernel',
+                               'abstract': True}},
+                {'execute': 'quit'}]
+    replies = subprocess.run(
+        [QEMU, '-M', 'none', '-nodefaults', '-display', 'none', '-qmp',
+         'stdio'], input=''.join(json.dumps(r) for r in requests),
+        stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    return re.findall(r'"vfio-cxl-kernel-(\w+)"', replies)
 
 
 def start(kernel: str, option: str, mode: str) -> Tuple[int, List[str]]:
@@ -136,19 +152,23 @@ def main() -> int:
     """Run all."""
     found = tables()
     pending = [row for title in TABLES for row in found[title]]
-    failures = 0
+    known = ['none', *generations()]
+    failures, unseen = 0, ''
     print(f'1..{len(CASES) + 1}')
     for number, (kernel, option) in enumerate(CASES, 1):
+        name = f'{kernel} {option.replace("--mangle=", "").partition(" ")[0]}'
+        if kernel.partition('-')[0] not in known:
+            pending, unseen = [], ' # SKIP some are not in this QEMU'
+            print(f'ok {number} {name} # SKIP not in this QEMU')
+            continue
         trouble, seen = check(kernel, option, found)
         pending = [row for row in pending if row not in seen]
         failures += bool(trouble)
-        name = option.replace('--mangle=', '').partition(' ')[0]
-        print(f'{"not ok" if trouble else "ok"} {number} {kernel} {name}',
-              flush=True)
+        print(f'{"not ok" if trouble else "ok"} {number} {name}', flush=True)
         if trouble:
             print('# ' + trouble)
     print(f'{"not ok" if pending else "ok"} {len(CASES) + 1} each message of '
-          'the page was seen')
+          f'the page was seen{unseen}')
     for row in pending:
         print('# not seen: ' + row)
     return int(failures > 0 or bool(pending))

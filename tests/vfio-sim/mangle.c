@@ -505,6 +505,9 @@ static const Mangle mangles[] = {
     { "dvsec-loop", "extended capabilities in a loop", CXL, false,
       { CFG(OP_CLEAR, 4, C_DEVICE, 0xfff00000),
         CFG(OP_OR, 4, C_DEVICE, 0x10000000) } },
+    { "ext-cap-last", "a capability in the last 8 bytes", CXL, true,
+      { CFG(OP_OR, 4, C_FLEXBUS, 0xff800000),
+        CFG(OP_SET, 4, 0xff8, 0x0001000f) } },
     { "class-memory", "the class of a memory expander", CXL, true,
       { CFG(OP_SET, 4, C_CLASS, 0x05021001) } },
 
