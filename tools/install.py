@@ -37,7 +37,8 @@ PAGES = ['docs/system/devices/cxl-vfio.rst',
          'docs/system/devices/cxl-vfio-messages.rst.inc',
          'docs/system/devices/cxl-vfio-smmu.rst',
          'tests/vfio-sim/docs/vfio-sim.rst',
-         'docs/devel/vfio-cxl.rst', 'docs/devel/vfio-cxl-release.rst']
+         'docs/devel/vfio-cxl.rst', 'docs/devel/vfio-cxl-kernels.rst',
+         'docs/devel/vfio-cxl-release.rst']
 
 
 class Installer:

@@ -19,8 +19,9 @@
 #include "trace.h"
 
 /*
- * Upper limit for all waits of one reset while it holds the BQL: for the kernel
- * to release a lock and, with some kernels, for the cache to be written back.
+ * Upper limit for the waits of one VFIO_DEVICE_RESET, which hold the BQL: for
+ * the kernel to release a lock and, with some kernels, for the cache to be
+ * written back.
  */
 #define RESET_LIMIT_US (150 * 1000)
 #define RESET_WAIT_US (10 * 1000)
