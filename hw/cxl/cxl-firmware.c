@@ -3,9 +3,9 @@
  *
  * Operating systems expect to find the decoders of some devices committed by
  * the platform's firmware. Guest firmware does not support CXL, so this object
- * does it: in the exit phase of the root reset container, when the hold phase of
- * every device is over. A device's own exit phase would also run at a secondary bus
- * reset, where real firmware does nothing.
+ * does it: in the exit phase of the root reset container, when the hold phase
+ * of every device is over. A device's own exit phase would also run at a
+ * secondary bus reset, where real firmware does nothing.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -90,19 +90,29 @@ static void vfio_cxl_follow_memory_space(VFIOCXL *cxl)
     }
 }
 
+static bool vfio_cxl_bar_is_exported(const VFIOBAR *bar)
+{
+    for (int i = 0; i < bar->region.nr_mmaps; i++) {
+        const VFIOMmap *mmap = &bar->region.mmaps[i];
+
+        if (mmap->mmap && memory_region_get_fd(&mmap->mem) >= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /*
- * A reset revokes mappings of the BARs' dma-bufs in an IOAS for good. A guest's
- * own reset leaves BARs where they are, so map them again.
+ * A reset revokes mappings of the BARs' dma-bufs in any IOAS for good, also if
+ * the device itself is in a container. A guest's own reset leaves BARs where
+ * they are, so map them again.
  */
 static void vfio_cxl_remap_bars(VFIOPCIDevice *vdev)
 {
-    if (!vdev->vbasedev.iommufd) {
-        return;
-    }
     for (int enabled = 0; enabled <= 1; enabled++) {
         memory_region_transaction_begin();
         for (int i = 0; i < PCI_ROM_SLOT; i++) {
-            if (vdev->bars[i].mr) {
+            if (vdev->bars[i].mr && vfio_cxl_bar_is_exported(&vdev->bars[i])) {
                 memory_region_set_enabled(vdev->bars[i].mr, enabled);
             }
         }

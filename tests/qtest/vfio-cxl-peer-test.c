@@ -148,6 +148,10 @@ static void test_peers(gconstpointer data)
     g_assert_true(dma_reaches(m, regs2, at1) == two);
     g_assert_true(dma_reaches(m, regs2, at2) == two);
 
+    /* A reset revokes the mappings in the other backend, too */
+    cxl_machine_flr(m);
+    dma_maps_check(maps, both);
+
     add_third(m, iommufd);
     dma_maps_check(maps, both); /* its BARs are not there yet */
     regs3 = enable_third(m) + MiB;
