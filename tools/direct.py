@@ -43,6 +43,9 @@ def copy(obj: Path, place: Path, found: List[dict]) -> List[dict]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(obj / name, target)
     ninja.link_runtime_files(obj, place)
+    data = 'tests/data/vfio-cxl'
+    if (obj / data).is_dir():
+        shutil.copytree(obj / data, place / data, dirs_exist_ok=True)
     return [moved(entry, obj, place) for entry in found]
 
 
