@@ -41,7 +41,6 @@ TABLES: Dict[str, Dict[str, Tuple[bool, str]]] = {
 # The generation of the kernel, and the options of vfio-sim
 CASES = [
     ('v6', '--mangle=memory-fails'),
-    ('v6', '--mangle=registers-no-caps'),
     ('v6', '--mangle=memory-size-0'),
     ('v6', '--mangle=registers-size-large'),
     ('v6', '--mangle=registers-size-0'),
@@ -63,12 +62,14 @@ CASES = [
     ('v6', '--mangle=dvsec-short'),
     ('v6', '--mangle=dvsec-twice'),
     ('v6', '--fault=0000:c1:00.0 pread-config errno=5 skip=3'),
+    ('v6', '--fault=0000:c1:00.0 pread-bar0 errno=5'),
     ('none', '--memory=256M'),
     ('v6', '--mangle=hdm-uncommitted'),
     ('v6', 'bus=pcie.0'),
     ('v6', 'x-no-mmap=on'),
     ('v6', '--mangle=dvsec-inactive'),
     ('v2-reset', '--mangle=v2-memory-out'),
+    ('v2-reset', '--mangle=registers-no-caps'),
     ('v2-reset', '--mangle=v2-bar-2'),
     ('v2-reset', '--mangle=device-cap-unaligned'),
     ('v2-reset', '--mangle=device-no-caps-flag'),
