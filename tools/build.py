@@ -10,7 +10,7 @@ from typing import Sequence
 import ninja
 import sim
 import tree
-from common import Clock, QEMU, lock, main, say
+from common import Clock, Failure, QEMU, lock, main, say
 
 
 def build(extra: Sequence[str] = (), tests: bool = True) -> None:
@@ -24,7 +24,9 @@ def build(extra: Sequence[str] = (), tests: bool = True) -> None:
 
 
 def run() -> int:
-    build(tests=sys.argv[1:] != ['emulators'])
+    if sys.argv[1:] not in ([], ['emulators']):
+        raise Failure(f'build.py does not know {" ".join(sys.argv[1:])}')
+    build(tests=not sys.argv[1:])
     return 0
 
 

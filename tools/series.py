@@ -26,8 +26,8 @@ from tree import Tree, assembled
 PLACE = BUILD / 'series'
 
 # What each step is tested with, as far as it has them: QEMU's tests of CXL and
-# our unit tests. The step that adds our qtests runs those of one kernel, with
-# one backend; check-qtest runs the rest.
+# our unit tests. Our qtests run as in QEMU's own make check, with the first
+# kernel that QEMU reads; check-qtest runs the rest.
 TESTS = ['qtest-*/cxl-test', 'test-cxl*', 'test-vfio-info-cap']
 TARGETS = [*ninja.EMULATORS, *ninja.OURS, 'tests/qtest/cxl-test']
 QTESTS = ['qtest-x86_64/vfio-cxl*']

@@ -3,7 +3,7 @@
  * as they are
  *
  * A generation is one VFIOCXLKernel and whatever only that refers to.
- * docs/devel/vfio-cxl.rst says when each of them can be removed.
+ * docs/devel/vfio-cxl-kernels.rst says when each of them can be removed.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -180,7 +180,9 @@ bool vfio_cxl_memory_await(VFIOCXL *cxl, Error **errp)
     if (!DEVICE(cxl->vdev)->hotplugged) {
         deadline += vfio_cxl_active_timeout(cxl) * G_USEC_PER_SEC;
     }
-    while (!vfio_cxl_uapi_distinguish(&cxl->info)) {
+    while (!vfio_cxl_uapi_distinguish(&cxl->info) ||
+           (cxl->info.kernel->memory_returns_late &&
+            !vfio_cxl_memory_active(&cxl->info))) {
         if (g_get_monotonic_time() >= deadline) {
             error_setg(errp, "device memory is not active yet: try again "
                        "later");

@@ -93,12 +93,13 @@ static bool vfio_cxl_block_migration(VFIOCXL *cxl, Error **errp)
     unsigned modes = BIT(MIG_MODE_CPR_REBOOT) | BIT(MIG_MODE_CPR_TRANSFER) |
                      BIT(MIG_MODE_CPR_EXEC);
     bool failover = PCI_DEVICE(cxl->vdev)->failover_pair_id;
+    bool arrives = failover && DEVICE(cxl->vdev)->hotplugged;
 
     if (cxl->vdev->vbasedev.enable_migration == ON_OFF_AUTO_ON) {
         error_setg(errp, "enable-migration=on: device state cannot be saved");
         return false;
     }
-    if (runstate_check(RUN_STATE_INMIGRATE) && !failover) {
+    if (runstate_check(RUN_STATE_INMIGRATE) && !arrives) {
         error_setg(errp, "a CXL device cannot be present on the migration "
                    "destination: start without it, and hot-plug it once "
                    "migration has completed");

@@ -35,15 +35,18 @@ def no_namespace() -> str:
     """'' if libvirtd can have a user namespace, else why it never can here.
 
     Linux refuses one to any process whose root directory is not that of its
-    mount namespace.
+    mount namespace. Such a root directory is usually not a mount point.
     """
     if os.geteuid() or not subprocess.run(
             [*NOBODY, 'true'], stdin=subprocess.DEVNULL, timeout=60,
             stderr=subprocess.DEVNULL, check=False).returncode:
         return ''
+    mounts = Path('/proc/self/mountinfo').read_text().splitlines()
     ischroot = shutil.which('ischroot')
-    return IN_CHROOT if ischroot and not subprocess.run(
-        [ischroot], timeout=60, check=False).returncode else ''
+    known = ischroot and not subprocess.run([ischroot], timeout=60,
+                                            check=False).returncode
+    return IN_CHROOT if known or all(line.split()[4] != '/'
+                                     for line in mounts) else ''
 
 
 class LibvirtError(Exception):

@@ -41,6 +41,7 @@
 #define DVSEC_RANGE1_BASE   0x20
 #define DVSEC_RANGE2_BASE   0x30
 #define DVSEC_MEM_ENABLE    (1u << 2)
+#define CONTROL2_RST        (1u << 2)
 
 #define M256                (256ull * 1024 * 1024)
 
@@ -240,6 +241,17 @@ void vfio_cxl_add_mode(const char *name, const char *kernel, bool iommufd,
  */
 void vfio_cxl_add(const char *name, const char *const kernels[],
                   void (*test)(gconstpointer));
+
+/**
+ * vfio_cxl_add_once() - Add a test for each of some kernels, for one backend
+ * @name: last part of its path
+ * @kernels: see vfio_cxl_tested(); of vfio_cxl_kernels
+ * @test: called with a VFIOCXLMode
+ *
+ * For what depends little on the backend. A kernel always has the same one.
+ */
+void vfio_cxl_add_once(const char *name, const char *const kernels[],
+                       void (*test)(gconstpointer));
 
 /* vfio_cxl_add() for what the other machine does not have: nothing is shared */
 void vfio_cxl_add_here(const char *name, const char *const kernels[],

@@ -151,6 +151,8 @@ static void test_peers(gconstpointer data)
     /* A reset revokes the mappings in the other backend, too */
     cxl_machine_flr(m);
     dma_maps_check(maps, both);
+    cfg_writew(m, m->dvsec + DVSEC_CONTROL2, CONTROL2_RST);
+    dma_maps_check(maps, both);
 
     add_third(m, iommufd);
     dma_maps_check(maps, both); /* its BARs are not there yet */

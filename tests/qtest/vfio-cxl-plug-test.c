@@ -650,6 +650,9 @@ static void test_migration_options(gconstpointer data)
                  ",bus=rp0", "(--only-migratable) for: " UNSAVED);
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer",
                  ",bus=rp0", target);
+    mode_refused(data, "", CXL_BRIDGE CXL_WINDOW " -incoming defer",
+                 ",bus=rp0,failover_pair_id=nobody,x-pci-class-code=131072",
+                 target);
     mode_refused(data, "", CXL_BRIDGE CXL_WINDOW,
                  ",bus=rp0,enable-migration=on",
                  "enable-migration=on: device state cannot be saved");
@@ -836,9 +839,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("faults", gates, test_faults);
     vfio_cxl_add_here("malformed", g_str_equal(qtest_get_arch(), "x86_64") ?
                       malformed : malformed_virt, test_malformed);
-    if (vfio_cxl_reads("v5")) {
-        vfio_cxl_add("malformed-inactive", inactive, test_inactive);
-    }
+    vfio_cxl_add("malformed-inactive", inactive, test_inactive);
     vfio_cxl_add("migration", two_kernels, test_migration);
     vfio_cxl_add("migration-options", two_kernels, test_migration_options);
     vfio_cxl_add("exit", two_kernels, test_exit);

@@ -17,7 +17,6 @@
 #define CAP_MEM_CLR         (1u << 11)
 #define CONTROL2_NO_CACHE   (1u << 0)
 #define CONTROL2_WBI        (1u << 1)
-#define CONTROL2_RST        (1u << 2)
 #define CONTROL2_MEM_CLR    (1u << 3)
 #define DVSEC_STATUS2       0x12
 #define STATUS2_INVALID     (1u << 0)
@@ -724,17 +723,6 @@ static void test_memory_space_left_on(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* With one backend: nothing here depends on how DMA is mapped */
-static void add(const char *name, const char *const kernels[],
-                void (*test)(gconstpointer))
-{
-    g_autofree const char **tested = vfio_cxl_tested(kernels);
-
-    for (int i = 0; tested[i]; i++) {
-        vfio_cxl_add_mode(name, tested[i], i % 2, test);
-    }
-}
-
 static const char *const resets[] = { "v6", "v5", "v4", "v2-reset", NULL };
 static const char *const enables[] = { "v2-reset", NULL };
 static const char *const busy[] = { "v5", NULL };
@@ -744,20 +732,21 @@ int main(int argc, char **argv)
     vfio_cxl_test_init(&argc, &argv);
 
     vfio_cxl_add("reboot", vfio_cxl_kernels, test_reboot);
-    add("gates", vfio_cxl_kernels, test_gates);
-    add("flr", vfio_cxl_kernels, test_flr);
+    vfio_cxl_add_once("gates", vfio_cxl_kernels, test_gates);
+    vfio_cxl_add_once("flr", vfio_cxl_kernels, test_flr);
     vfio_cxl_add("sbr", vfio_cxl_kernels, test_sbr);
-    add("cxl-reset", vfio_cxl_kernels, test_cxl_reset);
-    add("cxl-reset-unlocked", resets, test_cxl_reset_unlocked);
-    add("cxl-reset-fails", resets, test_cxl_reset_fails);
-    add("cache", vfio_cxl_kernels, test_cache);
-    add("caching", vfio_cxl_kernels_v2, test_caching);
-    add("reset-fails", vfio_cxl_kernels, test_reset_fails);
+    vfio_cxl_add_once("cxl-reset", vfio_cxl_kernels, test_cxl_reset);
+    vfio_cxl_add_once("cxl-reset-unlocked", resets, test_cxl_reset_unlocked);
+    vfio_cxl_add_once("cxl-reset-fails", resets, test_cxl_reset_fails);
+    vfio_cxl_add_once("cache", vfio_cxl_kernels, test_cache);
+    vfio_cxl_add_once("caching", vfio_cxl_kernels_v2, test_caching);
+    vfio_cxl_add_once("reset-fails", vfio_cxl_kernels, test_reset_fails);
     vfio_cxl_add("hot-reset", vfio_cxl_kernels, test_hot_reset);
-    add("no-flr", vfio_cxl_kernels, test_no_flr);
-    add("busy", busy, test_busy);
-    add("host-decoder-lost", vfio_cxl_kernels_rereading,
-        test_host_decoder_lost);
-    add("memory-space-left-on", enables, test_memory_space_left_on);
+    vfio_cxl_add_once("no-flr", vfio_cxl_kernels, test_no_flr);
+    vfio_cxl_add_once("busy", busy, test_busy);
+    vfio_cxl_add_once("host-decoder-lost", vfio_cxl_kernels_rereading,
+                      test_host_decoder_lost);
+    vfio_cxl_add_once("memory-space-left-on", enables,
+                      test_memory_space_left_on);
     return g_test_run();
 }

@@ -11,7 +11,8 @@
 #include "vfio-cxl-topology.h"
 
 static const char *const one_kernel[] = { "v6", NULL };
-static const char *const with_gate[] = { "v5", NULL };
+/* Without and with a gate at Memory Space */
+static const char *const gates[] = { "v6", "v5", NULL };
 
 #define HOST(n) "0000:c" #n ":00.0"
 #define DEVICE(n, port) \
@@ -524,20 +525,26 @@ static void test_functions(gconstpointer data)
     CXLNode *dev1 = cxl_topology_find(t, "dev1");
     CXLNode *dev2 = cxl_topology_find(t, "dev2");
     uint64_t at = cxl_node_base(t, dev1, 0);
-    uint64_t control = cxl_node_config(t, dev1, 0x04);
+    uint64_t command = cxl_node_config(t, dev1, 0x04);
+    uint64_t control = cxl_node_config(t, dev1, dev1->dvsec + DVSEC_CONTROL);
+    uint16_t enabled = qtest_readw(t->qts, control);
 
     cxl_node_enable(t, dev2);
     g_assert_false(cxl_node_program(t, dev2, 0, at, 2 * M256, 0));
     g_assert_false(cxl_node_program(t, dev2, 0, at + M256, 2 * M256, 0));
 
     /* It is free while the memory of the first is off */
-    qtest_writew(t->qts, control, 0x4);
-    g_assert_true(cxl_node_program(t, dev2, 0, at, 2 * M256, 0));
-    g_assert_true(cxl_topology_shows(t, at, HOST(2), 0));
-    qtest_writew(t->qts, control, 0x6);
-    g_assert_true(cxl_topology_shows(t, at, HOST(2), 0));
-    decommit(t, dev2, 0);
-    g_assert_true(cxl_topology_shows(t, at, HOST(1), 0));
+    for (int gate = 0; gate <= mode_has_space_gate(data); gate++) {
+        uint64_t reg = gate ? command : control;
+
+        qtest_writew(t->qts, reg, gate ? 0x4 : enabled & ~DVSEC_MEM_ENABLE);
+        g_assert_true(cxl_node_program(t, dev2, 0, at, 2 * M256, 0));
+        g_assert_true(cxl_topology_shows(t, at, HOST(2), 0));
+        qtest_writew(t->qts, reg, gate ? 0x6 : enabled);
+        g_assert_true(cxl_topology_shows(t, at, HOST(2), 0));
+        decommit(t, dev2, 0);
+        g_assert_true(cxl_topology_shows(t, at, HOST(1), 0));
+    }
     cxl_topology_stop(t);
 }
 
@@ -778,7 +785,7 @@ int main(int argc, char **argv)
 
     vfio_cxl_add("firmware-path", vfio_cxl_kernels, test_firmware_path);
     vfio_cxl_add("path", vfio_cxl_kernels, test_path);
-    vfio_cxl_add("other-device", vfio_cxl_kernels_v2, test_other_device);
+    vfio_cxl_add("other-device", one_kernel, test_other_device);
     vfio_cxl_add("decoders", vfio_cxl_kernels_v2, test_decoders);
     vfio_cxl_add("firmware-order", one_kernel, test_firmware_order);
     vfio_cxl_add("firmware-stable", one_kernel, test_firmware_stable);
@@ -787,7 +794,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("level-resets", one_kernel, test_level_resets);
     vfio_cxl_add("windows", one_kernel, test_windows);
     vfio_cxl_add("type3", one_kernel, test_type3);
-    vfio_cxl_add("functions", with_gate, test_functions);
+    vfio_cxl_add("functions", gates, test_functions);
     vfio_cxl_add("plug", one_kernel, test_plug);
     vfio_cxl_add("plug-refused", one_kernel, test_plug_refused);
     vfio_cxl_add("refusals", one_kernel, test_refusals);

@@ -745,6 +745,7 @@ static void test_poison_touched(gconstpointer data)
 int main(int argc, char **argv)
 {
     static const char *const kernels[] = { "v6", "v2-reset", NULL };
+    static const char *const gates[] = { "v6", "v5", "v2-reset", NULL };
     static const char *const one_kernel[] = { "v6", NULL };
 
     vfio_cxl_test_init(&argc, &argv);
@@ -752,11 +753,11 @@ int main(int argc, char **argv)
     vfio_cxl_add("host-access-dma-allowed", kernels, test_dma_allowed);
     vfio_cxl_add("host-access-virtio", one_kernel, test_virtio);
     vfio_cxl_add("host-access-off", kernels, test_off);
-    vfio_cxl_add("host-access-debugger", kernels, test_debugger);
+    vfio_cxl_add("host-access-debugger", gates, test_debugger);
     vfio_cxl_add("vhost", kernels, test_vhost);
     vfio_cxl_add("vhost-user", kernels, test_vhost_user);
     vfio_cxl_add("vhost-user-slots", one_kernel, test_vhost_user_slots);
-    vfio_cxl_add("mapping", kernels, test_mapping);
+    vfio_cxl_add("mapping", gates, test_mapping);
     vfio_cxl_add("poison-untouched", one_kernel, test_poison_untouched);
     vfio_cxl_add("alignment", one_kernel, test_alignment);
     if (is_kvm_target()) {

@@ -295,32 +295,25 @@ static void test_eject(gconstpointer data)
     cxl_machine_stop(m);
 }
 
-/* With one backend: nothing here depends on how DMA is mapped */
-static void add(const char *name, unsigned count,
-                void (*test)(gconstpointer))
-{
-    static const char *const kernels[] = { "v6", "v5", "v4", "v3", "v2-reset",
-                                          NULL };
-    g_autofree const char **tested = vfio_cxl_tested(kernels);
-
-    for (int i = 0; i < count && tested[i]; i++) {
-        vfio_cxl_add_mode(name, tested[i], !(i % 2), test);
-    }
-}
+static const char *const kernels[] = { "v6", "v5", "v4", "v3", "v2-reset",
+                                      NULL };
+/* With each way of releasing the device */
+static const char *const releases[] = { "v6", "v5", "v2-reset", NULL };
+static const char *const one_kernel[] = { "v6", NULL };
 
 int main(int argc, char **argv)
 {
     vfio_cxl_test_init(&argc, &argv);
 
     if (getenv("VFIO_CXL_TEST_ACCEL") || qtest_has_accel("tcg")) {
-        add("gates", 5, test_gates);
-        add("resets", 5, test_resets);
+        vfio_cxl_add_once("gates", kernels, test_gates);
+        vfio_cxl_add_once("resets", kernels, test_resets);
     }
     /* Only with TCG is the memory mapped again */
     if (g_str_has_prefix(vcpu_accel(), "tcg") && qtest_has_accel("tcg")) {
-        add("map-fails", 1, test_map_fails);
+        vfio_cxl_add_once("map-fails", one_kernel, test_map_fails);
         if (!is_arm()) {
-            add("eject", 4, test_eject);
+            vfio_cxl_add_once("eject", releases, test_eject);
         }
     }
     return g_test_run();

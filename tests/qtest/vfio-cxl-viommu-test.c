@@ -382,6 +382,7 @@ static void test_smmuv3(gconstpointer data)
 int main(int argc, char **argv)
 {
     static const char *const two_kernels[] = { "v6", "v2-reset", NULL };
+    static const char *const gates[] = { "v6", "v5", "v2-reset", NULL };
 
     vfio_cxl_test_init(&argc, &argv);
 
@@ -389,7 +390,7 @@ int main(int argc, char **argv)
         vfio_cxl_add_here("translation-off", vfio_cxl_kernels, test_off);
         vfio_cxl_add_here("translation-on", vfio_cxl_kernels, test_on);
         vfio_cxl_add_here("part", two_kernels, test_part);
-        vfio_cxl_add_here("reset", two_kernels, test_reset);
+        vfio_cxl_add_here("reset", gates, test_reset);
         vfio_cxl_add_here("unplug", two_kernels, test_unplug);
         vfio_cxl_add_here("flood", two_kernels, test_flood);
         vfio_cxl_add_here("nested", two_kernels, test_nested);
