@@ -32,6 +32,7 @@ from session import (LibvirtError, Session, Version, installed,  # noqa: E402
 
 TOOL = TOP / 'scripts/vfio-cxl-host.py'
 FIRMWARE = Path('/usr/share/AAVMF')
+CODE = FIRMWARE / 'AAVMF_CODE.fd'
 
 DOMAIN = '''<domain type='qemu'
     xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
@@ -103,9 +104,9 @@ class Machine:
         spec = MACHINES[self.machine]
         loader = ''
         if self.machine == 'virt':
-            loader = (f"<loader readonly='yes' type='pflash'>{FIRMWARE}/"
-                      f"AAVMF_CODE.fd</loader><nvram template='{FIRMWARE}/"
-                      f"AAVMF_VARS.fd'>{self.session.place}/nvram</nvram>")
+            loader = (f"<loader readonly='yes' type='pflash'>{CODE}</loader>"
+                      f"<nvram template='{FIRMWARE}/AAVMF_VARS.fd'>"
+                      f'{self.session.place}/nvram</nvram>')
         cmdline = (f'console={spec["console"]} panic=-1 quiet iomem=relaxed '
                    'cxlguest.mode=firmware cxlguest.driver=plain '
                    f'{self.more}cxlguest.args=--seed={self.seed},--lock=1')
@@ -137,6 +138,8 @@ class Machine:
                             (str(self.qemu), 'BUILD'),
                             (str(self.image.kernel), 'KERNEL'),
                             (str(self.image.initramfs), 'INITRD'),
+                            # Some versions follow the link that it can be
+                            (str(CODE.resolve()), str(CODE)),
                             (self.seed, 'SEED')):
             text = text.replace(place, word)
         return re.sub(r' (?=-[a-z])', '\n', text.strip()) + '\n'
