@@ -23,6 +23,7 @@
 #include "system/runstate.h"
 #include "system/system.h"
 #include "cxl-internal.h"
+#include "trace.h"
 
 /*
  * Endpoint of CXL routing
@@ -254,8 +255,13 @@ void vfio_cxl_bar_register(VFIOPCIDevice *vdev, int nr)
 bool vfio_cxl_hides_ext_cap(VFIOPCIDevice *vdev, uint16_t pos)
 {
     VFIOCXLHidden *hidden = vdev->cxl.hidden;
+    bool hides = hidden && vfio_cxl_dvsec_owns(&hidden->dvsecs, pos, 1);
 
-    return hidden && vfio_cxl_dvsec_owns(&hidden->dvsecs, pos, 1);
+    if (hides) {
+        trace_vfio_add_ext_cap_dropped(vdev->vbasedev.name,
+                                       PCI_EXT_CAP_ID_DVSEC, pos);
+    }
+    return hides;
 }
 
 void vfio_cxl_config_setup(VFIOPCIDevice *vdev)

@@ -54,7 +54,7 @@ static void assert_returns(CXLMachine *m, uint64_t base)
 
 static void cxl_reset(CXLMachine *m)
 {
-    cfg_writew(m, m->dvsec + 0x10, CONTROL2_RST);
+    cfg_writew(m, m->dvsec + DVSEC_CONTROL2, CONTROL2_RST);
     g_assert_cmphex(cfg_readw(m, m->dvsec + 0x12) & 7, ==, STATUS2_DONE);
 }
 

@@ -499,22 +499,6 @@ static void try_malformation(CXLMachine *m, bool iommufd, const char *name,
     }
 }
 
-/* A test of its own: the code that looks at Memory_Active is not mailed */
-#define INACTIVE "dvsec-inactive"
-
-static void test_inactive(gconstpointer data)
-{
-    CXLMachine *m = start_with_keeper(data);
-    g_autofree char *machine = machine_now(m);
-    Held before = held_now(m);
-    Outcomes outcomes = { };
-
-    try_malformation(m, mode_is_iommufd(data), INACTIVE, false, &outcomes);
-    assert_machine(m, machine);
-    assert_held(m, &before);
-    cxl_machine_stop(m);
-}
-
 static void test_malformed(gconstpointer data)
 {
     g_autofree char *list = vfio_sim_malformations();
@@ -539,7 +523,7 @@ static void test_malformed(gconstpointer data)
             harmless |= words[w][0] == '*';
             concerned |= !strcmp(words[w], generation);
         }
-        if (concerned && strcmp(words[0], INACTIVE)) {
+        if (concerned) {
             try_malformation(m, mode_is_iommufd(data), words[0], harmless,
                              &outcomes);
             assert_machine(m, machine);
@@ -824,7 +808,6 @@ static const char *const gates[] = { "v6", "v5", "v2-reset", NULL };
 static const char *const malformed[] = { "v6", "v4", "v3", "v2-reset", NULL };
 /* The reader is the same code on both machines */
 static const char *const malformed_virt[] = { "v5", NULL };
-static const char *const inactive[] = { "v6", "v5", NULL };
 
 int main(int argc, char **argv)
 {
@@ -839,7 +822,6 @@ int main(int argc, char **argv)
     vfio_cxl_add("faults", gates, test_faults);
     vfio_cxl_add_here("malformed", g_str_equal(qtest_get_arch(), "x86_64") ?
                       malformed : malformed_virt, test_malformed);
-    vfio_cxl_add("malformed-inactive", inactive, test_inactive);
     vfio_cxl_add("migration", two_kernels, test_migration);
     vfio_cxl_add("migration-options", two_kernels, test_migration_options);
     vfio_cxl_add("exit", two_kernels, test_exit);

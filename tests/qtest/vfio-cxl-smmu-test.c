@@ -337,9 +337,11 @@ static void test_ste(gconstpointer data)
         smmu_switch(u->smmu, true);
         g_assert_true(reaches(u, ram_iova(ram), ram));
 
-        /* An entry that this SMMU does not support */
-        smmu_switch(u->smmu, false);
+        /* An entry that this SMMU does not support: announced, and enabled */
         smmu_set_ste(u->smmu, u->sid, STE_S2);
+        smmu_cfgi_ste_fails(u->smmu, u->sid);
+        g_assert_false(reaches(u, ram_iova(ram), ram));
+        smmu_switch(u->smmu, false);
         g_assert_true(reaches(u, ram, ram));
         smmu_switch(u->smmu, true);
         g_assert_false(reaches(u, ram, ram));

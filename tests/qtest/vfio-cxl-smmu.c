@@ -22,6 +22,7 @@
 #define GBPA_ABORT          (1u << 20)
 #define GBPA_UPDATE         (1u << 31)
 #define GERROR              0x60
+#define GERRORN             0x64
 #define STRTAB_BASE         0x80
 #define STRTAB_BASE_CFG     0x88
 #define CMDQ_BASE           0x90
@@ -33,6 +34,7 @@
 
 /* In the SMMU's RAM */
 #define LOG2_ENTRIES        7
+#define CMDQ_WRAP           ((2u << LOG2_ENTRIES) - 1)
 #define CMDQ                0x80000
 #define EVENTQ              0x81000
 #define CDS                 0x82000
@@ -118,18 +120,38 @@ void smmu_gbpa_abort(SMMU *s, bool abort)
                  GBPA_UPDATE | (abort ? GBPA_ABORT : 0));
 }
 
-void smmu_command(SMMU *s, uint64_t low, uint64_t high)
+/* Without its error code, which stays there when the error is over */
+static uint32_t cmdq_cons(SMMU *s)
 {
-    uint32_t wrap = (2u << LOG2_ENTRIES) - 1;
+    return qtest_readl(s->qts, s->regs + CMDQ_CONS) & CMDQ_WRAP;
+}
+
+static bool cmdq_error(SMMU *s)
+{
+    return (qtest_readl(s->qts, s->regs + GERROR) ^
+            qtest_readl(s->qts, s->regs + GERRORN)) & 1;
+}
+
+static void write_command(SMMU *s, uint64_t low, uint64_t high)
+{
     uint64_t at = s->ram + CMDQ + s->prod % (1u << LOG2_ENTRIES) * 16;
 
     qtest_writeq(s->qts, at, low);
     qtest_writeq(s->qts, at + 8, high);
+}
+
+static void submit(SMMU *s)
+{
     s->prod++;
-    qtest_writel(s->qts, s->regs + CMDQ_PROD, s->prod & wrap);
-    g_assert_cmphex(qtest_readl(s->qts, s->regs + CMDQ_CONS), ==,
-                    s->prod & wrap);
-    g_assert_cmphex(qtest_readl(s->qts, s->regs + GERROR), ==, 0);
+    qtest_writel(s->qts, s->regs + CMDQ_PROD, s->prod & CMDQ_WRAP);
+}
+
+void smmu_command(SMMU *s, uint64_t low, uint64_t high)
+{
+    write_command(s, low, high);
+    submit(s);
+    g_assert_cmphex(cmdq_cons(s), ==, s->prod & CMDQ_WRAP);
+    g_assert_false(cmdq_error(s));
 }
 
 static void smmu_sync(SMMU *s)
@@ -141,6 +163,22 @@ void smmu_cfgi_ste(SMMU *s, uint32_t sid)
 {
     smmu_command(s, CMD_CFGI_STE | SID(sid), LEAF);
     smmu_sync(s);
+}
+
+void smmu_cfgi_ste_fails(SMMU *s, uint32_t sid)
+{
+    write_command(s, CMD_CFGI_STE | SID(sid), LEAF);
+    submit(s);
+    g_assert_true(cmdq_error(s));
+    g_assert_cmphex(cmdq_cons(s), ==, (s->prod - 1) & CMDQ_WRAP);
+    /* Put a command in its place that cannot fail, as Linux does */
+    s->prod--;
+    write_command(s, CMD_SYNC, 0);
+    qtest_writel(s->qts, s->regs + GERRORN,
+                 qtest_readl(s->qts, s->regs + GERROR));
+    submit(s);
+    g_assert_cmphex(cmdq_cons(s), ==, s->prod & CMDQ_WRAP);
+    g_assert_false(cmdq_error(s));
 }
 
 void smmu_cfgi_all(SMMU *s)

@@ -64,6 +64,7 @@ void smmu_command(SMMU *s, uint64_t low, uint64_t high);
 
 /* Commands: of the stream @sid, of the address space @asid */
 void smmu_cfgi_ste(SMMU *s, uint32_t sid);
+void smmu_cfgi_ste_fails(SMMU *s, uint32_t sid);
 void smmu_cfgi_all(SMMU *s);
 void smmu_cfgi_cd(SMMU *s, uint32_t sid, uint32_t ssid);
 void smmu_tlbi_va(SMMU *s, uint16_t asid, uint64_t iova);
