@@ -202,16 +202,16 @@ PARTS: Dict[str, Tuple[Callable[[Path], None], int]] = {
     'guest': (check_guest, 1200),
     'nested': (check_nested, 900),
     'install': (check_install, 600),
-    'libvirt': (check_libvirt, 900),
+    'libvirt': (check_libvirt, 1500),
 }
 
 
-# In a run of all parts, these run beside each other. The first ones leave one of
-# two processors idle now and then, mostly while meson configures; the last ones
-# have one guest at a time. What those boot is there after "guest".
+# In a run of all parts, these run beside each other. "unit" and "series" leave
+# one of two processors idle while meson configures; what boots guests, but for
+# "guest", has one at a time.
 LANES = [(['unit'], ['tools']),
-         (['series'], ['fuzz', 'dist']),
-         (['nested', 'install'], ['libvirt'])]
+         (['series'], ['fuzz', 'dist', 'libvirt']),
+         (['nested'], ['install'])]
 
 
 def run_part(part: str, log: Optional[Path] = None) -> None:
@@ -264,8 +264,8 @@ def run_parts(parts: List[str]) -> None:
         os.environ[EVERYTHING] = '1'
         ahead.start()
     while waiting:
-        if waiting[0] == 'guest' and everything:
-            ahead.join()
+        if waiting[0] == 'series' and everything:
+            ahead.join()    # for libvirt, beside it
         lanes = next((pair for pair in LANES if waiting[0] in sum(pair, [])),
                      None)
         if lanes and everything:

@@ -82,8 +82,9 @@ def run(obj: Path, names: Sequence[str], logs: Path,
     made = obj / 'meson-logs'
     for old in made.glob('qct*'):
         old.unlink()
-    command = [meson(obj), 'test', '-C', str(obj),
-               '--no-rebuild', '--num-processes', jobs(), '--logbase', 'qct',
+    # One more than there are processors, as some tests wait most of their time
+    command = [meson(obj), 'test', '-C', str(obj), '--no-rebuild',
+               '--num-processes', str(int(jobs()) + 1), '--logbase', 'qct',
                f'--timeout-multiplier={patience}',
                f'--test-args={shlex.join(arguments)}']
     if wrapper:
