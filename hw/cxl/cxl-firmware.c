@@ -125,20 +125,23 @@ typedef struct PortRange {
     PCIDevice *port;
     uint64_t base;
     uint64_t size;
+    bool host_only;
 } PortRange;
 
 /* Endpoints below a host bridge that have been placed, and where */
 typedef struct Plan {
     PXBCXLDev *hb;
+    bool merge;     /* neighbouring ranges can share decoders */
     GPtrArray *endpoints;
     GArray *ranges;
 } Plan;
 
-static Plan *cxl_firmware_plan_new(PXBCXLDev *hb)
+static Plan *cxl_firmware_plan_new(PXBCXLDev *hb, bool merge)
 {
     Plan *plan = g_new(Plan, 1);
 
     plan->hb = hb;
+    plan->merge = merge;
     plan->endpoints = g_ptr_array_new();
     plan->ranges = g_array_new(false, false, sizeof(CXLHDMRange));
     return plan;
@@ -154,6 +157,7 @@ static void cxl_firmware_plan_free(Plan *plan)
 typedef struct AddPort {
     GArray *decoders;
     const CXLHDMRange *range;
+    bool host_only;
 } AddPort;
 
 static bool cxl_firmware_add_port(uint32_t *cache_mem, PCIDevice *port,
@@ -165,6 +169,7 @@ static bool cxl_firmware_add_port(uint32_t *cache_mem, PCIDevice *port,
         .port = port,
         .base = add->range->base,
         .size = add->range->size,
+        .host_only = add->host_only,
     };
 
     g_array_append_val(add->decoders, entry);
@@ -183,8 +188,8 @@ static gint cxl_firmware_compare_port_ranges(gconstpointer a, gconstpointer b)
 
 /*
  * All decoders that a plan needs in host bridge and switches, in ascending
- * order for each: one for each run of neighbouring ranges behind the same
- * port.
+ * order for each: one for each device or, merged, for each run of neighbouring
+ * ranges of the same type behind the same port.
  */
 static GArray *cxl_firmware_plan_decoders(Plan *plan)
 {
@@ -196,6 +201,7 @@ static GArray *cxl_firmware_plan_decoders(Plan *plan)
         CXLEndpoint *ep = g_ptr_array_index(plan->endpoints, i);
 
         add.range = &g_array_index(plan->ranges, CXLHDMRange, i);
+        add.host_only = cxl_endpoint_info(ep).host_only;
         cxl_route_foreach_decoder(cxl_endpoint_pci_device(ep),
                                   plan->hb, cxl_firmware_add_port, &add);
     }
@@ -204,7 +210,8 @@ static GArray *cxl_firmware_plan_decoders(Plan *plan)
         PortRange *run = &g_array_index(all, PortRange, last);
         PortRange *entry = &g_array_index(all, PortRange, i);
 
-        if (entry->cache_mem == run->cache_mem && entry->port == run->port &&
+        if (plan->merge && entry->cache_mem == run->cache_mem &&
+            entry->port == run->port && entry->host_only == run->host_only &&
             entry->base == run->base + run->size) {
             run->size += entry->size;
         } else {
@@ -269,7 +276,9 @@ static bool cxl_firmware_plan_add(Plan *plan, CXLEndpoint *ep, unsigned align,
 /*
  * Place all @endpoints that want it and are below @hb. A failure does not stop
  * later endpoints from being placed; @errp is set then, and the plan is the
- * best one found.
+ * best one found. Operating systems may expect a decoder for exactly the range
+ * of each device, as Linux does, so decoders are merged only if there would be
+ * too few.
  */
 static Plan *cxl_firmware_plan_host_bridge(GSList *endpoints, PXBCXLDev *hb,
                                            Error **errp)
@@ -277,20 +286,21 @@ static Plan *cxl_firmware_plan_host_bridge(GSList *endpoints, PXBCXLDev *hb,
     Error *first = NULL;
     Plan *plan = NULL;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(aligns) && (!plan || first); i++) {
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(aligns) && (!plan || first); i++) {
         if (plan) {
             cxl_firmware_plan_free(plan);
             error_free(first);
             first = NULL;
         }
-        plan = cxl_firmware_plan_new(hb);
+        plan = cxl_firmware_plan_new(hb, i >= ARRAY_SIZE(aligns));
         for (GSList *l = endpoints; l; l = l->next) {
             PCIDevice *pdev = cxl_endpoint_pci_device(l->data);
             Error *err = NULL;
 
             if (cxl_endpoint_info(l->data).firmware_commits &&
                 cxl_route_host_bridge(pdev) == hb) {
-                cxl_firmware_plan_add(plan, l->data, i, &err);
+                cxl_firmware_plan_add(plan, l->data, i % ARRAY_SIZE(aligns),
+                                      &err);
                 error_propagate(&first, err);
             }
         }
@@ -313,7 +323,8 @@ static void cxl_firmware_program_port(PortRange *entry, unsigned n)
              PCIE_PORT(entry->port)->port);
     stl_le_p(reg + R_CXL_HDM_DECODER0_CTRL,
              R_CXL_HDM_DECODER0_CTRL_COMMIT_MASK |
-             R_CXL_HDM_DECODER0_CTRL_COMMITTED_MASK);
+             R_CXL_HDM_DECODER0_CTRL_COMMITTED_MASK |
+             (entry->host_only ? R_CXL_HDM_DECODER0_CTRL_TYPE_MASK : 0));
     trace_cxl_firmware_port(entry->port->name, n, entry->base, entry->size);
 }
 

@@ -81,6 +81,7 @@ NESTED = Topology('nested', 'pxb-cxl -> cxl-rp -> switch -> switch',
 PAIR = Topology('pair', 'pxb-cxl -> cxl-rp -> switch, two devices',
                 (bridge(decoder=True), port(0),
                  *switch('us0', 'rp0', 2, 4)), ('us0d0', 'us0d1'),
+                window='512M',      # full, so that their ranges are adjacent
                 decoder=True)
 BRIDGES = Topology('bridges', 'two pxb-cxl with a window each',
                    (bridge(0, True), bridge(1, True), port(0), port(1, on=1)),

@@ -30,6 +30,7 @@
 #define HDM_COMMIT          (1u << 9)
 #define HDM_COMMITTED       (1u << 10)
 #define HDM_ERROR           (1u << 11)
+#define HDM_HOST_ONLY       (1u << 12)
 #define HDM_ENABLE          (1u << 1)
 
 /* Offsets in the CXL Device DVSEC, CXL r3.1 Section 8.1.3 */

@@ -213,18 +213,19 @@ static void assert_switches(CXLTopology *t)
     g_assert_true(cxl_topology_shows(t, first + 4 * GiB - 8, HOST(3),
                                      GiB - 8));
 
-    /* One decoder for each run of neighbours behind the same port */
+    /* One decoder for each device, as Linux expects */
     assert_decoder(t, "cxl.0", 0, first, GiB, 0);
-    assert_decoder(t, "cxl.0", 1, first + GiB, 3 * GiB, 2);
+    assert_decoder(t, "cxl.0", 1, first + GiB, GiB, 2);
+    assert_decoder(t, "cxl.0", 2, first + 2 * GiB, GiB, 2);
+    assert_decoder(t, "cxl.0", 3, first + 3 * GiB, GiB, 2);
     assert_decoder(t, "us0", 0, first + GiB, GiB, 0);
-    assert_decoder(t, "us0", 1, first + 2 * GiB, 2 * GiB, 1);
+    assert_decoder(t, "us0", 1, first + 2 * GiB, GiB, 1);
+    assert_decoder(t, "us0", 2, first + 3 * GiB, GiB, 1);
     assert_decoder(t, "us1", 0, first + 2 * GiB, GiB, 0);
     assert_decoder(t, "us1", 1, first + 3 * GiB, GiB, 3);
-    for (unsigned n = 2; n < 4; n++) {
-        g_assert_false(committed(t, cxl_topology_find(t, "cxl.0"), n));
-        g_assert_false(committed(t, cxl_topology_find(t, "us0"), n));
-        g_assert_false(committed(t, cxl_topology_find(t, "us1"), n));
-    }
+    g_assert_false(committed(t, cxl_topology_find(t, "us0"), 3));
+    g_assert_false(committed(t, cxl_topology_find(t, "us1"), 2));
+    g_assert_false(committed(t, cxl_topology_find(t, "us1"), 3));
 }
 
 static void test_firmware_order(gconstpointer data)
@@ -246,6 +247,28 @@ static void test_firmware_order(gconstpointer data)
         assert_switches(t);
         cxl_topology_stop(t);
     }
+}
+
+/* Ports' decoders have the type of the memory behind them */
+static void test_firmware_type(gconstpointer data)
+{
+    CXLTopology *t = cxl_topology_start(
+        mode_sim(data, "--memory=1G --devices=4 "
+                 "--set='0000:c2:00.0 mangle=hdm-host-only'"),
+        SWITCHES_PORTS SWITCHES_DEVICES ONE_WINDOW("8G"), bridge_12);
+    CXLNode *hb = cxl_topology_find(t, "cxl.0");
+    CXLNode *us0 = cxl_topology_find(t, "us0");
+
+    assert_switches(t);
+    for (unsigned n = 0; n < 4; n++) {
+        g_assert_true(!(cxl_node_read(t, hb, HDM_CTRL(n)) & HDM_HOST_ONLY) ==
+                      (n != 1));
+    }
+    for (unsigned n = 0; n < 3; n++) {
+        g_assert_true(!(cxl_node_read(t, us0, HDM_CTRL(n)) & HDM_HOST_ONLY) ==
+                      (n != 0));
+    }
+    cxl_topology_stop(t);
 }
 
 /* A device behind another bridge moves nothing, whatever its bus number */
@@ -301,6 +324,12 @@ static void test_firmware_alignment(gconstpointer data)
         g_assert_true(cxl_topology_shows(t, t->window[0] + 2 * i * M256,
                                          hosts[i], 0));
     }
+    /* Neighbours behind the same port share one */
+    assert_decoder(t, "cxl.0", 0, t->window[0], 2 * M256, 0);
+    assert_decoder(t, "cxl.0", 1, t->window[0] + 2 * M256, 8 * M256, 2);
+    assert_decoder(t, "us0", 0, t->window[0] + 2 * M256, 2 * M256, 0);
+    assert_decoder(t, "us0", 1, t->window[0] + 4 * M256, 6 * M256, 1);
+    assert_decoder(t, "us1", 1, t->window[0] + 6 * M256, 2 * M256, 3);
     cxl_topology_stop(t);
 }
 
@@ -323,9 +352,11 @@ static void test_levels(gconstpointer data)
         bool shown[4];          /* of dev1, dev2, dev4, dev3 */
     } steps[] = {
         { hb, 0, { false, true, true, true } },
-        { hb, 1, { true, false, false, false } },
+        { hb, 1, { true, false, true, true } },
+        { hb, 3, { true, true, true, false } },
         { us0, 0, { true, false, true, true } },
-        { us0, 1, { true, true, false, false } },
+        { us0, 1, { true, true, false, true } },
+        { us0, 2, { true, true, true, false } },
         { us1, 0, { true, true, false, true } },
         { us1, 1, { true, true, true, false } },
     };
@@ -788,6 +819,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("other-device", one_kernel, test_other_device);
     vfio_cxl_add("decoders", vfio_cxl_kernels_v2, test_decoders);
     vfio_cxl_add("firmware-order", one_kernel, test_firmware_order);
+    vfio_cxl_add("firmware-type", one_kernel, test_firmware_type);
     vfio_cxl_add("firmware-stable", one_kernel, test_firmware_stable);
     vfio_cxl_add("firmware-alignment", one_kernel, test_firmware_alignment);
     vfio_cxl_add("levels", one_kernel, test_levels);
