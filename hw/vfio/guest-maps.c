@@ -147,14 +147,19 @@ static VFIOGuestMaps *vfio_guest_maps_new(VFIOContainer *bcontainer)
 void vfio_guest_maps_add(VFIOContainer *bcontainer, hwaddr iova, hwaddr size,
                          hwaddr gpa, bool readonly, bool mapped)
 {
-    VFIOGuestMap *map = g_new(VFIOGuestMap, 1);
+    VFIOGuestMap *map = g_new(VFIOGuestMap, 1), *old;
 
     if (!bcontainer->guest_maps) {
         bcontainer->guest_maps = vfio_guest_maps_new(bcontainer);
     }
     *map = (VFIOGuestMap) { iova, size, gpa, readonly, mapped };
-    while (g_tree_remove(bcontainer->guest_maps->tree, map)) {
-        /* a virtual IOMMU may repeat a notification */
+    while ((old = g_tree_lookup(bcontainer->guest_maps->tree, map))) {
+        /* virtio-iommu repeats notifications, which the kernel refuses then */
+        if (old->mapped && !mapped) {
+            g_free(map);
+            return;
+        }
+        g_tree_remove(bcontainer->guest_maps->tree, old);
     }
     g_tree_insert(bcontainer->guest_maps->tree, map, map);
 }

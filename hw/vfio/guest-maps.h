@@ -11,7 +11,8 @@
 typedef struct VFIOContainer VFIOContainer;
 
 /**
- * vfio_guest_maps_add() - Record a guest's mapping of a RAM device
+ * vfio_guest_maps_add() - Record a guest's mapping of a RAM device, or of what
+ * may become one
  * @bcontainer: container or IOAS
  * @iova: I/O virtual address
  * @size: bytes
@@ -20,7 +21,8 @@ typedef struct VFIOContainer VFIOContainer;
  * @mapped: the kernel has accepted the mapping that the caller has made
  *
  * The mapping is removed when the memory leaves @gpa, and made again when
- * memory of a RAM device is there.
+ * memory of a RAM device is there. If the kernel has refused it because an
+ * earlier one is still there, nothing changes.
  */
 void vfio_guest_maps_add(VFIOContainer *bcontainer, hwaddr iova, hwaddr size,
                          hwaddr gpa, bool readonly, bool mapped);

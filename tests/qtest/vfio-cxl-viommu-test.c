@@ -5,7 +5,10 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
 #include "qemu/units.h"
+#include "standard-headers/linux/virtio_iommu.h"
+#include "standard-headers/linux/virtio_ring.h"
 #include "vfio-cxl-maps.h"
 #include "vfio-cxl-slot.h"
 
@@ -362,6 +365,160 @@ static void test_unplug(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+#define VIRTIO_SLOT         0x11
+#define VIRTIO              " -device virtio-iommu-pci,bus=pcie.0,addr=0x11," \
+                            "disable-legacy=on"
+#define QUEUE               0x210000    /* with one request at a time */
+#define REQUEST             0x214000
+#define TAIL                0x215000
+#define DEVICE_ENDPOINT     (DEVICE_BUS << 8)
+#define PEER_ENDPOINT       (PEER_SLOT << 3)
+
+typedef struct VirtIOMMU {
+    CXLMachine *m;
+    uint64_t regs;
+    uint16_t requests;
+} VirtIOMMU;
+
+static VirtIOMMU virtio_start(CXLMachine *m)
+{
+    VirtIOMMU v = { .m = m, .regs = m->bar0 + 5 * MiB };
+    uint64_t config = m->ecam + (VIRTIO_SLOT << 15);
+    QTestState *qts = m->qts;
+
+    qtest_writel(qts, config + 0x20, v.regs);           /* BAR 4 */
+    qtest_writel(qts, config + 0x24, v.regs >> 32);
+    qtest_writew(qts, config + 0x04, 0x6);
+
+    qtest_writeb(qts, v.regs + 0x14, 0x3);              /* DRIVER */
+    qtest_writel(qts, v.regs + 0x08, 1);
+    qtest_writel(qts, v.regs + 0x0c, 1);                /* VERSION_1 */
+    qtest_writeb(qts, v.regs + 0x14, 0xb);              /* FEATURES_OK */
+    qtest_writew(qts, v.regs + 0x16, 0);                /* queue 0 */
+    for (int i = 0; i < 3; i++) {
+        qtest_writel(qts, v.regs + 0x20 + 8 * i, QUEUE + 0x1000 * i);
+        qtest_writel(qts, v.regs + 0x24 + 8 * i, 0);
+    }
+    qtest_memset(qts, QUEUE, 0, 0x3000);
+    qtest_writew(qts, v.regs + 0x1c, 1);
+    qtest_writeb(qts, v.regs + 0x14, 0xf);              /* DRIVER_OK */
+    g_assert_cmphex(qtest_readb(qts, v.regs + 0x14), ==, 0xf);
+    return v;
+}
+
+/* Make a request, whose tail the device writes */
+static void virtio_request(VirtIOMMU *v, const void *request, size_t size)
+{
+    QTestState *qts = v->m->qts;
+    size_t length = size - sizeof(struct virtio_iommu_req_tail);
+
+    qtest_memwrite(qts, REQUEST, request, length);
+    qtest_writel(qts, TAIL, ~0u);
+    qtest_writeq(qts, QUEUE, REQUEST);
+    qtest_writel(qts, QUEUE + 8, length);
+    qtest_writew(qts, QUEUE + 12, VRING_DESC_F_NEXT);
+    qtest_writew(qts, QUEUE + 14, 1);
+    qtest_writeq(qts, QUEUE + 16, TAIL);
+    qtest_writel(qts, QUEUE + 24, sizeof(struct virtio_iommu_req_tail));
+    qtest_writew(qts, QUEUE + 28, VRING_DESC_F_WRITE);
+    qtest_writew(qts, QUEUE + 0x1002, ++v->requests);
+    qtest_writew(qts, v->regs + 0x3000, 0);             /* notify */
+    for (int i = 0; qtest_readw(qts, QUEUE + 0x2002) != v->requests; i++) {
+        g_assert_cmpint(i, <, 10000);
+        g_usleep(1000);
+    }
+    g_assert_cmpint(qtest_readb(qts, TAIL), ==, VIRTIO_IOMMU_S_OK);
+}
+
+static void virtio_attach(VirtIOMMU *v, unsigned endpoint)
+{
+    struct virtio_iommu_req_attach request = {
+        .head.type = VIRTIO_IOMMU_T_ATTACH,
+        .domain = cpu_to_le32(1),
+        .endpoint = cpu_to_le32(endpoint),
+    };
+
+    virtio_request(v, &request, sizeof(request));
+}
+
+static void virtio_map(VirtIOMMU *v, uint64_t iova, uint64_t gpa, uint64_t size)
+{
+    struct virtio_iommu_req_map request = {
+        .head.type = VIRTIO_IOMMU_T_MAP,
+        .domain = cpu_to_le32(1),
+        .virt_start = cpu_to_le64(iova),
+        .virt_end = cpu_to_le64(iova + size - 1),
+        .phys_start = cpu_to_le64(gpa),
+        .flags = cpu_to_le32(VIRTIO_IOMMU_MAP_F_READ |
+                             VIRTIO_IOMMU_MAP_F_WRITE),
+    };
+
+    virtio_request(v, &request, sizeof(request));
+}
+
+static void virtio_unmap(VirtIOMMU *v, uint64_t iova, uint64_t size)
+{
+    struct virtio_iommu_req_unmap request = {
+        .head.type = VIRTIO_IOMMU_T_UNMAP,
+        .domain = cpu_to_le32(1),
+        .virt_start = cpu_to_le64(iova),
+        .virt_end = cpu_to_le64(iova + size - 1),
+    };
+
+    virtio_request(v, &request, sizeof(request));
+}
+
+/*
+ * A device that is attached to a domain with mappings. virtio-iommu maps them
+ * twice then.
+ */
+static void test_virtio(gconstpointer data)
+{
+    bool can = maps_memory(data);
+    g_autofree char *options = g_strdup_printf(
+        VIRTIO CXL_BRIDGE CXL_WINDOW PEER "%s",
+        mode_is_iommufd(data) ? ",iommufd=iommufd0" : "");
+    CXLMachine *m = cxl_machine_start(
+        mode_sim(data, "--memory=1G --devices=2"), options,
+        mode_is_iommufd(data), ",x-cxl-commit=guest");
+    uint64_t at = ROUND_UP(m->window, GiB), peer = m->bar0 + 4 * MiB;
+    uint64_t config = m->ecam + (PEER_SLOT << 15);
+    VirtIOMMU v = virtio_start(m);
+
+    qtest_writel(m->qts, config + 0x18, peer);
+    qtest_writel(m->qts, config + 0x1c, peer >> 32);
+    qtest_writew(m->qts, config + 0x04, 0x6);
+    hdm_enable(m);
+    g_assert_true(hdm_commit(m, at, GiB));
+
+    virtio_attach(&v, PEER_ENDPOINT);
+    virtio_map(&v, RAM_IOVA, RAM_GPA, 2 * MiB);
+    virtio_map(&v, MEM_IOVA, at, GiB);
+    virtio_attach(&v, DEVICE_ENDPOINT);
+    for (int i = 0; i < 3; i++) {
+        g_assert_true(reaches(m, at) == can);
+        g_assert_true(peer_reaches(m, peer) == can);
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_false(reaches(m, at));
+        g_assert_false(peer_reaches(m, peer));
+        g_assert_true(hdm_commit(m, at, GiB));
+    }
+    /* While the memory is unavailable, too */
+    hdm_write(m, HDM_CTRL(0), 0);
+    virtio_attach(&v, DEVICE_ENDPOINT);
+    g_assert_false(reaches(m, at));
+    g_assert_true(hdm_commit(m, at, GiB));
+    g_assert_true(reaches(m, at) == can);
+    virtio_unmap(&v, MEM_IOVA, GiB);
+    g_assert_false(reaches(m, at));
+    g_assert_false(peer_reaches(m, peer));
+    hdm_write(m, HDM_CTRL(0), 0);
+    g_assert_true(hdm_commit(m, at, GiB));
+    g_assert_false(reaches(m, at));
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    cxl_machine_stop(m);
+}
+
 /* First-stage tables of the guest's need a host that walks them */
 static void test_nested(gconstpointer data)
 {
@@ -392,6 +549,7 @@ int main(int argc, char **argv)
         vfio_cxl_add_here("part", two_kernels, test_part);
         vfio_cxl_add_here("reset", gates, test_reset);
         vfio_cxl_add_here("unplug", two_kernels, test_unplug);
+        vfio_cxl_add_here("virtio", two_kernels, test_virtio);
         vfio_cxl_add_here("flood", two_kernels, test_flood);
         vfio_cxl_add_here("nested", two_kernels, test_nested);
     } else {
