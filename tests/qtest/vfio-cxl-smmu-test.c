@@ -337,6 +337,10 @@ static void test_ste(gconstpointer data)
         smmu_switch(u->smmu, true);
         g_assert_true(reaches(u, ram_iova(ram), ram));
 
+        /* No device has such a stream ID */
+        smmu_cfgi_ste(u->smmu, u->sid | 0x10000);
+        g_assert_true(reaches(u, ram_iova(ram), ram));
+
         /* An entry that this SMMU does not support: announced, and enabled */
         smmu_set_ste(u->smmu, u->sid, STE_S2);
         smmu_cfgi_ste_fails(u->smmu, u->sid);
