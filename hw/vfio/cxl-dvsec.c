@@ -80,6 +80,11 @@ bool vfio_cxl_dvsec_find(VFIOPCIDevice *vdev, VFIOCXLDVSECSet *set,
     uint32_t header, header1, header2;
 
     *set = (VFIOCXLDVSECSet) { .vdev = vdev };
+    if (vdev->config_size < PCIE_CONFIG_SPACE_SIZE) {
+        error_setg(errp, "configuration space has only 0x%x bytes",
+                   vdev->config_size);
+        return false;
+    }
     /* Limit the number of capabilities: the chain may be a loop */
     for (int i = 0; i < PCIE_CONFIG_SPACE_SIZE / 8 && pos; i++) {
         if (pos < PCI_CONFIG_SPACE_SIZE || !QEMU_IS_ALIGNED(pos, 4) ||

@@ -40,6 +40,9 @@ TABLES: Dict[str, Dict[str, Tuple[bool, str]]] = {
 
 # The generation of the kernel, and the options of vfio-sim
 CASES = [
+    ('v6', '--mangle=device-no-reset'),
+    ('v6', '--mangle=memory-type'),
+    ('v6', '--mangle=bar-all-mmap'),
     ('v6', '--mangle=memory-fails'),
     ('v6', '--mangle=memory-size-0'),
     ('v6', '--mangle=registers-size-large'),
@@ -59,6 +62,7 @@ CASES = [
     ('v6', '--mangle=bar-size-0'),
     ('v6', '--mangle=geometry-offset-block'),
     ('v6', '--mangle=geometry-bar-2'),
+    ('v6', '--mangle=config-size'),
     ('v6', '--mangle=dvsec-short'),
     ('v6', '--mangle=dvsec-twice'),
     ('v6', '--fault=0000:c1:00.0 pread-config errno=5 skip=3'),

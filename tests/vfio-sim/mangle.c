@@ -131,6 +131,8 @@ static const Mangle mangles[] = {
     /* The device's capability chain */
     { "device-no-flag", "the device is not said to be CXL", CXL, false,
       { DEV(OP_CLEAR, 4, D_FLAGS, 1 << 9) } },
+    { "device-no-reset", "the kernel cannot reset the device", CXL, false,
+      { DEV(OP_CLEAR, 4, D_FLAGS, 1 << 0) } },
     { "device-fails", "GET_INFO fails", CXL, false,
       { DEV(OP_FAIL, 0, 0, EIO) } },
     { "device-no-caps-flag", "no flag says that there are capabilities",
@@ -508,6 +510,8 @@ static const Mangle mangles[] = {
     { "ext-cap-last", "a capability in the last 8 bytes", CXL, true,
       { CFG(OP_OR, 4, C_FLEXBUS, 0xff800000),
         CFG(OP_SET, 4, 0xff8, 0x0001000f) } },
+    { "config-size", "1 KiB of configuration space", CXL, false,
+      { { SIM_AT_CONFIG_REGION, OP_SET, 8, R_SIZE, 0x400 } } },
     { "class-memory", "the class of a memory expander", CXL, true,
       { CFG(OP_SET, 4, C_CLASS, 0x05021001) } },
 

@@ -27,6 +27,7 @@ typedef enum SimWhere {
     SIM_AT_MEMORY,          /* VFIO_DEVICE_GET_REGION_INFO of that region */
     SIM_AT_REGISTERS,
     SIM_AT_BAR,             /* the component BAR */
+    SIM_AT_CONFIG_REGION,
     SIM_AT_OTHER,           /* any other region */
     SIM_AT_CM,              /* a component register as the program sees it */
     SIM_AT_CONFIG,

@@ -90,7 +90,9 @@ static SimWhere region_where(SimDevice *dev, unsigned region)
 {
     return region == dev->kernel->mem_region ? SIM_AT_MEMORY :
            region == dev->kernel->comp_region ? SIM_AT_REGISTERS :
-           region == VFIO_SIM_COMPONENT_BAR ? SIM_AT_BAR : SIM_AT_OTHER;
+           region == VFIO_SIM_COMPONENT_BAR ? SIM_AT_BAR :
+           region == VFIO_PCI_CONFIG_REGION_INDEX ? SIM_AT_CONFIG_REGION :
+           SIM_AT_OTHER;
 }
 
 int sim_get_region_info(SimDevice *dev, struct vfio_region_info *arg)
