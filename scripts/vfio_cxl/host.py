@@ -237,6 +237,9 @@ def check_offer(device: Device, report: Report) -> None:
                    "has committed the device's decoder")
     elif offer.trouble:
         report.add(device.address, 'kernel', 'FAIL', offer.trouble)
+    elif not offer.resettable:
+        report.add(device.address, 'kernel', 'FAIL', 'the kernel cannot reset '
+                   'it, and memory must not pass from one guest to another')
     else:
         report.add(device.address, 'kernel', 'ok', 'offers CXL, generation '
                    f'{offer.generation}, through the {offer.interface}')
@@ -256,6 +259,13 @@ def _check_memory(device: Device, report: Report) -> None:
         report.add(device.address, 'memory', 'FAIL', f'{text}, but its HDM '
                    "decoder is not committed, which the host's "
                    'firmware has to do')
+    elif offer.interleaved:
+        report.add(device.address, 'memory', 'FAIL', f'{text}, interleaved '
+                   "with other devices; turn that off in the host's firmware")
+    elif not 0 < offer.decoders <= offer.max_decoders:
+        report.add(device.address, 'memory', 'FAIL', f'{text}, but '
+                   f'{offer.decoders or "a reserved number of"} decoders; with '
+                   f'{offer.generation}, QEMU supports {offer.max_decoders}')
     else:
         report.add(device.address, 'memory', 'ok', f'{text}, decoder '
                    'committed')

@@ -32,6 +32,7 @@ IOMMU_GET_HW_INFO = ord(';') << 8 | 0x8a
 
 TYPE1V2_IOMMU = 3
 GROUP_FLAGS_VIABLE = 1 << 0
+DEVICE_FLAGS_RESET = 1 << 0
 DEVICE_FLAGS_CAPS = 1 << 7
 DEVICE_FLAGS_CXL = 1 << 9
 DEVICE_INFO_CAP_CXL = 6
@@ -53,7 +54,10 @@ PCI_COMMAND_MEMORY = 2
 CM_OFFSET = 0x1000
 HDM_CAPABILITY_ID = 5
 HDM_CTRL = 0x20
+HDM_INTERLEAVE_WAYS = 0xf << 4
 HDM_COMMITTED = 1 << 10
+# Decoder Count of the HDM Decoder Capability Register
+HDM_COUNTS = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 0, 0, 0)
 
 # The ID registers of an SMMUv3 (Arm IHI 0070, 6.3)
 HW_INFO_ARM_SMMUV3 = 2
@@ -76,8 +80,16 @@ class Offer:
     bars: int = 0
     mappable: bool = False
     committed: Optional[bool] = None
+    interleaved: bool = False
+    decoders: int = 0
+    resettable: bool = False
     interface: str = ''
     trouble: str = ''
+
+    @property
+    def max_decoders(self) -> int:
+        """How many decoders QEMU accepts."""
+        return 10 if self.generation == 'v2' else 1
 
     @property
     def exported(self) -> bool:
@@ -270,8 +282,11 @@ class _Device:
         finally:
             os.pwrite(self.fd, struct.pack('<H', before), command)
 
-    def decoder(self, index: int, generation: str) -> int:
-        """The control register of decoder 0 as the kernel shows it."""
+    def decoders(self, index: int, generation: str) -> Tuple[int, int]:
+        """
+        How many there are (0: a reserved value), and the control register of
+        the first, as the kernel shows it.
+        """
         base = self.region(index)[2]
         # Newer kernels read the hardware, which only responds then
         with self.memory_space(True):
@@ -279,7 +294,8 @@ class _Device:
                 # v2's region begins with the capability array
                 base = self.find_hdm(base, CM_OFFSET if generation == 'v2'
                                      else 0)
-            return self.read32(base + HDM_CTRL)
+            return (HDM_COUNTS[self.read32(base) & 0xf],
+                    self.read32(base + HDM_CTRL))
 
     def keeps_memory(self, index: int) -> bool:
         """Ask the kernel whether memory is readable without Memory Space."""
@@ -293,6 +309,7 @@ class _Device:
 def _describe(device: _Device, offer: Offer) -> None:
     flags, regions, cap = device.info()
     offer.cxl = bool(flags & DEVICE_FLAGS_CXL)
+    offer.resettable = bool(flags & DEVICE_FLAGS_RESET)
     if not offer.cxl:
         return
     if cap is not None:
@@ -311,8 +328,9 @@ def _describe(device: _Device, offer: Offer) -> None:
     flags, offer.memory = device.region(memory)[:2]
     offer.mappable = bool(flags & REGION_FLAG_MMAP)
     offer.bars = sum(device.region(bar)[1] for bar in range(PCI_NUM_BARS))
-    control = device.decoder(registers, offer.generation)
+    offer.decoders, control = device.decoders(registers, offer.generation)
     offer.committed = bool(control & HDM_COMMITTED)
+    offer.interleaved = bool(control & HDM_INTERLEAVE_WAYS)
     # The description alone does not tell these apart
     if offer.generation == 'v5' and device.keeps_memory(memory):
         offer.generation = 'v6'

@@ -115,6 +115,20 @@ class TestProblems(unittest.TestCase):
         self.fails('memory', 'not committed', sim=(
             '--kernel=v4', '--set=0000:c1:00.0 hardware-committed=0'))
 
+    def test_interleaved(self) -> None:
+        self.fails('memory', 'interleaved', sim=('--mangle=hdm-interleaved',))
+
+    def test_decoders(self) -> None:
+        for kernel, mangle, words in (
+                ('v6', 'count-20', '20 decoders; with v6, QEMU supports 1'),
+                ('v2', 'count-20', '20 decoders; with v2, QEMU supports 10'),
+                ('v6', 'count-reserved', 'a reserved number of decoders')):
+            self.fails('memory', words, sim=(f'--kernel={kernel}',
+                                             f'--mangle=hdm-{mangle}'))
+
+    def test_no_reset(self) -> None:
+        self.fails('kernel', 'cannot reset', sim=('--mangle=device-no-reset',))
+
     def test_not_bound(self) -> None:
         library = subprocess.run([SIM, '--library'], stdout=subprocess.PIPE,
                                  text=True, timeout=60, check=True).stdout
