@@ -48,7 +48,7 @@ help:
 ##   make check-upstream  QEMU's own tests, compared with the pristine tree
 ##   make check-series    check that series/ is complete and each step works
 ##   make fuzz            10 million replies and a million operations of a
-##                        guest; RUNS= replies only
+##                        guest; with RUNS=N, N replies only
 ##   make bench           measure the cost of passthrough; QUICK=1 in a minute
 ##   make series          write mailable series to build/series; S=NAME for one,
 ##                        V=2 for its second version

@@ -191,7 +191,7 @@ static int control(const char *dir, char **argv)
     strcpy(sa.sun_path, "control");
     if (fd < 0 || connect(fd, (void *)&sa, sizeof(sa)) < 0) {
         die("no program listens at %s/control: one must have opened a "
-            "device, and still run (%s)", dir, strerror(errno));
+            "device, and still be running (%s)", dir, strerror(errno));
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     f = fdopen(fd, "r+");

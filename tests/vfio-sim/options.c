@@ -45,9 +45,9 @@ static const char control_help[] =
 "  stats HOST           counts of resets, interrupts, accesses, ...\n"
 "  fault HOST OP errno=N [count=K] [skip=M]   let OP fail, K times or always,\n"
 "                       after M calls have passed; OP is an ioctl\n"
-"                       (device_reset, ioas_map, ...), open, cxl-reset, any,\n"
-"                       or pread-, pwrite-, mmap- with a region (bar0, config,\n"
-"                       memory, comp-regs, ...)\n"
+"                       (device_reset, ioas_map, ...), open, cxl-reset, flr,\n"
+"                       any, or pread-, pwrite-, mmap- with a region (bar0,\n"
+"                       config, memory, comp-regs, ...)\n"
 "  fault HOST clear     no more faults\n"
 "  set HOST hardware-committed=0|1   the decoder after the next open or reset\n"
 "  set HOST viable=0|1  whether the device's group may be used\n"
@@ -66,17 +66,19 @@ static const char control_help[] =
 "                       reset or D3\n"
 "  set HOST dvsec-snapshot=0|1       v6: Memory_Active in the DVSEC stays set\n"
 "  set HOST no-bar-areas=0|1         v6: no part of BAR 0 can be mapped\n"
-"  set HOST guard-map=0|1            none: like --guard-map\n"
+"  set HOST guard-map=0|1            --kernel=none: like --guard-map\n"
 "  set HOST pfnmap=0|1  whether iommufd maps device memory by its address\n"
 "  set HOST lose-invalidations=N     the next N commands behind its SMMUv3 are\n"
 "                       acknowledged and not done\n"
 "  set HOST lose-events=N            the next N events of its SMMUv3 are lost\n"
 "  set HOST geometry-id=N, set HOST geometry-form=u64|u32\n"
+"  poison HOST OFFSET [vcpu]  an uncorrectable error in the memory\n"
 "  irq HOST N           let the device raise interrupt N\n"
 "  err HOST, req HOST   signal the error or the unplug request eventfd\n"
 "\n"
 "Exit status: COMMAND's, 128 + N if signal N ended it, 2 on a usage error, 126\n"
-"if COMMAND cannot be run and 127 if it is not found.\n";
+"if COMMAND cannot be run and 127 if it is not found. With --control: 0 if the\n"
+"command succeeded, else 1.\n";
 
 /* -- setters */
 
@@ -388,7 +390,7 @@ static const Option options[] = {
       .set = set_flag, .field = offsetof(Launch, config.inactive),
       .fits = fits_inactive },
     { "guard-map",
-      .help = "none: the kernel filters writes to the CXL Device DVSEC",
+      .help = "--kernel=none: writes to the CXL Device DVSEC are filtered",
       .set = set_text, .field = offsetof(Launch, guard_map),
       .fits = fits_never },
     { "mangle", .argument = "=NAME",

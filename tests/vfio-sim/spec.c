@@ -122,7 +122,7 @@ const char *sim_fault_parse(const char *spec, SimFault *fault)
     if (!op || strlen(op) >= sizeof(fault->op) || !known_op(op)) {
         return "fault: unknown operation; expected an ioctl's name as in "
                "device_reset, pread-REGION, pwrite-REGION, mmap-REGION, "
-               "cxl-reset, open or any";
+               "cxl-reset, flr, open or any";
     }
     while ((word = strtok_r(NULL, " ", &save))) {
         if (!strncmp(word, "errno=", 6)) {
