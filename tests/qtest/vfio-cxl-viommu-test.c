@@ -274,6 +274,87 @@ static void test_part(gconstpointer data)
     cxl_machine_stop(m);
 }
 
+/* A mapping that the kernel does not remove at first is removed later */
+static void test_unmap_fails(gconstpointer data)
+{
+    g_autofree char *fault = g_strdup_printf("fault " VFIO_CXL_HOST
+        " %s errno=5 count=1",
+        mode_is_iommufd(data) ? "ioas_unmap" : "iommu_unmap_dma");
+    bool can = maps_memory(data);
+    uint64_t at;
+    CXLMachine *m = start_on(data, &at);
+
+    for (int i = 0; i < 3; i++) {
+        qobject_unref(vfio_sim_command(m->sim, fault));
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_true(hdm_commit(m, at, GiB));
+        g_assert_true(reaches(m, at) == can);
+        qobject_unref(vfio_sim_command(m->sim, "fault " VFIO_CXL_HOST
+                                       " clear"));
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_false(reaches(m, at));
+        g_assert_true(hdm_commit(m, at, GiB));
+        g_assert_true(reaches(m, at) == can);
+    }
+    cxl_machine_stop(m);
+}
+
+/* The range of interrupts divides pages of 1 GiB */
+#define DIVIDED             (3 * GiB)
+#define INTERRUPTS_END      0xfef00000ull
+
+static void test_divided(gconstpointer data)
+{
+    uint64_t at, rest = INTERRUPTS_END - DIVIDED;
+    bool can = maps_memory(data);
+    CXLMachine *m = start_on(data, &at);
+
+    set_page(m, DIVIDED, at, true);
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(leads(m, DIVIDED + 0x1000, at + 0x1000) == can);
+        g_assert_true(leads(m, INTERRUPTS_END + 0x1000, at + rest + 0x1000) ==
+                      can);
+        hdm_write(m, HDM_CTRL(0), 0);
+        g_assert_false(leads(m, DIVIDED + 0x1000, at));
+        g_assert_false(leads(m, INTERRUPTS_END + 0x1000, at));
+        g_assert_true(hdm_commit(m, at, GiB));
+    }
+    set_page(m, DIVIDED, at, false);
+    g_assert_false(leads(m, DIVIDED + 0x1000, at));
+    g_assert_false(leads(m, INTERRUPTS_END + 0x1000, at));
+    g_assert_cmpint(vfio_sim_stat(m->sim, "stale-maps"), ==, 0);
+    cxl_machine_stop(m);
+}
+
+#define BAR_SLOT            0x12
+#define BAR_GPA             (256 * GiB)
+
+/* Such a page that is longer than the memory at its beginning is not mapped */
+static void test_short(gconstpointer data)
+{
+    VFIOSim *sim = mode_sim(data, "");
+    g_autofree char *log = g_build_filename(sim->dir, "log", NULL);
+    g_autofree char *options = g_strdup_printf(VIOMMU CXL_BRIDGE CXL_WINDOW
+        " -device pci-testdev,membar=16M,membar-backed=on,bus=pcie.0,addr=0x12"
+        " 2>%s", log);
+    CXLMachine *m = cxl_machine_start(sim, options, mode_is_iommufd(data),
+                                      ",x-cxl-commit=guest");
+    uint64_t config = m->ecam + (BAR_SLOT << 15);
+    g_autofree char *said = NULL;
+
+    qtest_writel(m->qts, config + 0x18, 0);
+    qtest_writel(m->qts, config + 0x1c, BAR_GPA >> 32);
+    qtest_writew(m->qts, config + 0x04, 0x2);
+    qtest_writel(m->qts, BAR_GPA, 0x12345678);
+    g_assert_cmphex(qtest_readl(m->qts, BAR_GPA), ==, 0x12345678);
+    enable_translation(m, true);
+    set_page(m, DIVIDED, BAR_GPA, true);
+    g_assert_false(leads(m, DIVIDED, BAR_GPA));
+    g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+    g_assert_null(strstr(said, "0xc0000000, 0x3ee00000"));
+    cxl_machine_stop(m);
+}
+
 /* A reset ends translation, and earlier mappings do not come back */
 static void test_reset(gconstpointer data)
 {
@@ -524,7 +605,7 @@ static void test_nested(gconstpointer data)
 {
     mode_refused(data, "", " -device intel-iommu,scalable-mode=on,fsts=on,"
                  "caching-mode=on" CXL_BRIDGE CXL_WINDOW, ",bus=rp0",
-                 mode_is_iommufd(data) ? "Incompatible host platform IOMMU type"
+                 mode_is_iommufd(data) ? "Failed to allocate hwpt"
                                        : "Need IOMMUFD backend when fsts=on");
 }
 
@@ -549,6 +630,9 @@ int main(int argc, char **argv)
         vfio_cxl_add_here("part", two_kernels, test_part);
         vfio_cxl_add_here("reset", gates, test_reset);
         vfio_cxl_add_here("unplug", two_kernels, test_unplug);
+        vfio_cxl_add_here("unmap-fails", two_kernels, test_unmap_fails);
+        vfio_cxl_add_here("divided", two_kernels, test_divided);
+        vfio_cxl_add_here("short", two_kernels, test_short);
         vfio_cxl_add_here("virtio", two_kernels, test_virtio);
         vfio_cxl_add_here("flood", two_kernels, test_flood);
         vfio_cxl_add_here("nested", two_kernels, test_nested);
