@@ -8,17 +8,21 @@
  * and a mapping of it would then lead to memory that must not be accessed, or
  * that the kernel has revoked. So mappings of RAM devices are recorded, removed
  * when the memory leaves the guest's map, and made again when it is back at the
- * same address.
+ * same address. Mappings of addresses without memory are recorded, too.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/range.h"
 #include "hw/vfio/vfio-container.h"
 #include "system/address-spaces.h"
 #include "guest-maps.h"
 #include "trace.h"
+
+/* Type1 has the same limit for mappings by default */
+#define MAX_RECORDS 65535
 
 typedef struct VFIOGuestMap {
     hwaddr iova;
@@ -53,7 +57,12 @@ static void vfio_guest_maps_suspend(VFIOGuestMaps *maps, VFIOGuestMap *map)
                               false);
 
     trace_vfio_guest_maps_suspend(map->iova, map->size, map->gpa, ret);
-    map->mapped = false;
+    if (ret) {
+        error_report_once("cannot remove the DMA mapping of device memory at "
+                          "0x%" HWADDR_PRIx ", 0x%" HWADDR_PRIx " bytes: %s",
+                          map->iova, map->size, strerror(-ret));
+    }
+    map->mapped = ret;
 }
 
 static void vfio_guest_maps_resume(VFIOGuestMaps *maps, VFIOGuestMap *map,
@@ -147,21 +156,32 @@ static VFIOGuestMaps *vfio_guest_maps_new(VFIOContainer *bcontainer)
 void vfio_guest_maps_add(VFIOContainer *bcontainer, hwaddr iova, hwaddr size,
                          hwaddr gpa, bool readonly, bool mapped)
 {
-    VFIOGuestMap *map = g_new(VFIOGuestMap, 1), *old;
+    VFIOGuestMap *map, *old;
+    GTree *tree;
 
+    /* sPAPR replaces mappings without removing them first */
+    if (VFIO_IOMMU_GET_CLASS(bcontainer)->add_window) {
+        return;
+    }
     if (!bcontainer->guest_maps) {
         bcontainer->guest_maps = vfio_guest_maps_new(bcontainer);
     }
+    tree = bcontainer->guest_maps->tree;
+    /* A guest can map any number of addresses without memory */
+    if (!mapped && g_tree_nnodes(tree) >= MAX_RECORDS) {
+        return;
+    }
+    map = g_new(VFIOGuestMap, 1);
     *map = (VFIOGuestMap) { iova, size, gpa, readonly, mapped };
-    while ((old = g_tree_lookup(bcontainer->guest_maps->tree, map))) {
+    while ((old = g_tree_lookup(tree, map))) {
         /* virtio-iommu repeats notifications, which the kernel refuses then */
         if (old->mapped && !mapped) {
             g_free(map);
             return;
         }
-        g_tree_remove(bcontainer->guest_maps->tree, old);
+        g_tree_remove(tree, old);
     }
-    g_tree_insert(bcontainer->guest_maps->tree, map, map);
+    g_tree_insert(tree, map, map);
 }
 
 /*
