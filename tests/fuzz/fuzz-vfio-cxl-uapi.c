@@ -246,6 +246,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     reads = 0;
     command = 0;
     memset(&vdev, 0, sizeof(vdev));
+    vdev.config_size = PCIE_CONFIG_SPACE_SIZE;
     device->name = (char *)"fuzz";
     device->io_ops = &io_ops;
     device->num_initial_regions = MIN(MAX(input.num_regions,
