@@ -1040,7 +1040,7 @@ static void test_refused(void)
             "Emulated endpoint devices are not allowed");
     refused("--iommu=smmuv3", true, "accel=on", "",
             "SMMUv3 accel=on requires KVM");
-    refused("", true, SMMU_FULL, "", "Wrong data type");
+    refused("", true, SMMU_FULL, "", "Failed to allocate hwpt");
     refused("--iommu=smmuv3,ats=off", true, SMMU_FULL, "",
             "doesn't support Address Translation Services");
     refused("--iommu=smmuv3,pasid-bits=8", true, SMMU_FULL, "",

@@ -64,7 +64,7 @@ int sim_device_from_group(SimFile *group, const char *name)
     if (ret < 0) {
         return ret;
     }
-    if (!group->container) {
+    if (!group->container || !group->container->iommu_set) {
         return -EINVAL;
     }
     fd = open_file(dev, "device", SIM_FD_DEVICE, O_CLOEXEC);

@@ -445,6 +445,8 @@ static int do_map_file(SimIommufd *ictx, struct iommu_ioas_map_file *cmd)
         return -EBADF;
     }
     if (cmd->start % SIM_PAGE || !S_ISREG(st.st_mode) ||
+        map.size > (uint64_t)st.st_size ||
+        cmd->start > st.st_size - map.size ||
         (fs.f_type != TMPFS_MAGIC && fs.f_type != HUGETLBFS_MAGIC)) {
         return -EINVAL;
     }
@@ -533,8 +535,8 @@ static int do_hwpt_alloc(SimIommufd *ictx, struct iommu_hwpt_alloc *cmd)
     if (sim_config()->smmu.count) {
         return sim_smmu_hwpt_alloc(ictx, cmd);
     }
-    if ((cmd->flags & ~IOMMU_HWPT_ALLOC_NEST_PARENT) || cmd->__reserved ||
-        cmd->data_type != IOMMU_HWPT_DATA_NONE) {
+    /* Such an IOMMU has no nested translation */
+    if (cmd->flags || cmd->__reserved || cmd->data_type != IOMMU_HWPT_DATA_NONE) {
         return -EOPNOTSUPP;
     }
     if (cmd->data_len) {

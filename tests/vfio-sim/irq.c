@@ -115,7 +115,8 @@ bool sim_irq_raise(SimDevice *dev, unsigned vector)
     bool ok = false;
 
     if (irq->type == VFIO_PCI_MSIX_IRQ_INDEX) {
-        ok = vector < VFIO_SIM_MSIX_VECTORS &&
+        /* It is a write to memory, so not without Bus Master */
+        ok = vector < VFIO_SIM_MSIX_VECTORS && sim_config_master_on(dev) &&
              sim_irq_fire(irq->msix_fd[vector]);
         sim_count(dev, ok ? SIM_STAT_IRQS : SIM_STAT_IRQS_LOST);
     } else {
@@ -250,6 +251,10 @@ static int set_msix(SimDevice *dev, uint32_t flags,
             if (ret < 0) {
                 if (!enabled) {
                     disable(dev);
+                }
+                /* The kernel takes those of the same call back */
+                while (enabled && i-- > 0) {
+                    set_fd(&irq->msix_fd[s->start + i], -1);
                 }
                 return ret;
             }

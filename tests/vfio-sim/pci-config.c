@@ -364,7 +364,10 @@ static void config_write(SimDevice *dev, unsigned pos, const uint8_t *buf,
         (sim_ld16(st->vconfig + ctl) & PCI_EXP_DEVCTL_BCR_FLR)) {
         sim_st16(st->vconfig + ctl,
                  sim_ld16(st->vconfig + ctl) & ~PCI_EXP_DEVCTL_BCR_FLR);
-        sim_device_reset(dev, SIM_STAT_FLR);
+        if (sim_ld32(st->hw + SIM_CAP_EXP + PCI_EXP_DEVCAP) &
+            PCI_EXP_DEVCAP_FLR) {
+            sim_device_reset(dev, SIM_STAT_FLR);
+        }
     }
 }
 

@@ -234,6 +234,10 @@ static size_t map_rw(const SimMap *m, uint64_t off, void *buf, size_t len,
     }
     /* Pages of a device: known to the mapping, regardless of the current VA */
     if (m->region == VFIO_SIM_COMPONENT_BAR) {
+        /* The mapping stays, but the device does not answer then */
+        if (!sim_region_accessible(m->dev, m->region)) {
+            return 0;
+        }
         n = write ? sys_pwrite(m->dev->bar0_fd, buf, len, m->offset + off) :
                     sys_pread(m->dev->bar0_fd, buf, len, m->offset + off);
     } else if (!sim_region_answers(m->dev, m->region)) {

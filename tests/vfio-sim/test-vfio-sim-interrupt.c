@@ -72,13 +72,16 @@ static void test_msix(void)
     fails(set_irqs(d.fd, 2, NO_TRIGGER, 0, 1, NULL), EINVAL);
     ok(set_irqs(d.fd, 2, FD_TRIGGER, 0, 4, fds));
     fails(set_irqs(d.fd, 0, FD_TRIGGER, 0, 1, fds), EINVAL);
+    reg_w(d.fd, VFIO_SIM_REG_DOORBELL, 0);
+    g_assert_false(signalled(fds[0]));      /* no Bus Master */
+    cfg_w(d.fd, PCI_COMMAND, 6, 2);
     for (i = 0; i < 4; i++) {
         reg_w(d.fd, VFIO_SIM_REG_DOORBELL, i);
         g_assert_true(signalled(fds[i]));
         g_assert_false(signalled(fds[(i + 1) % 4]));
     }
     g_assert_cmpuint(reg_r(d.fd, VFIO_SIM_REG_INTR_STATUS), ==, 0);
-    g_assert_cmpuint(reg_r(d.fd, VFIO_SIM_REG_INTR_COUNT), ==, 4);
+    g_assert_cmpuint(reg_r(d.fd, VFIO_SIM_REG_INTR_COUNT), ==, 5);
 
     /* One vector alone, taken away and given again */
     ok(set_irqs(d.fd, 2, FD_TRIGGER, 2, 1, &minus));
@@ -90,7 +93,15 @@ static void test_msix(void)
     ok(set_irqs(d.fd, 2, NO_TRIGGER, 1, 1, NULL));
     g_assert_true(signalled(fds[1]));
 
-    cfg_w(d.fd, PCI_COMMAND, 6, 2);
+    /* Those before the one that fails are taken away, the rest stays */
+    fails(set_irqs(d.fd, 2, FD_TRIGGER, 0, 2, (int[]) { fds[0], null }),
+          EINVAL);
+    reg_w(d.fd, VFIO_SIM_REG_DOORBELL, 0);
+    g_assert_false(signalled(fds[0]));
+    reg_w(d.fd, VFIO_SIM_REG_DOORBELL, 1);
+    g_assert_true(signalled(fds[1]));
+    ok(set_irqs(d.fd, 2, FD_TRIGGER, 0, 1, fds));
+
     dma(d.fd, 0, 0x100, 16, VFIO_SIM_DMA_SRC_LOCAL | VFIO_SIM_DMA_DST_LOCAL |
                             VFIO_SIM_DMA_IRQ);
     g_assert_true(signalled(fds[VFIO_SIM_DMA_VECTOR]));

@@ -254,6 +254,9 @@ static void test_maps(void)
         g_assert_cmpint(pread(d.fd, text, 14, REGION(MEM_REGION)), ==, 14);
         g_assert_cmpstr(text, ==, "from the file");
         m.iova = 0x60000;
+        m.start = 3 * PAGE;
+        fails(ioctl(d.iommu, IOMMU_IOAS_MAP_FILE, &m), EINVAL);
+        m.start = PAGE;
         m.fd = d.fd;
         fails(ioctl(d.iommu, IOMMU_IOAS_MAP_FILE, &m), EINVAL);
         m.fd = open("/dev/null", O_RDWR);
@@ -284,6 +287,16 @@ static void test_devices(void)
     g_assert_cmpuint(dma(d0.fd, 0x80000000, 0x100, 8, VFIO_SIM_DMA_DST_LOCAL),
                      ==, 1);
     g_assert_cmphex(rd(d0.fd, MEM_REGION, 0x100, 4), ==, 0x72616873);
+
+    /* A BAR does not answer while Memory Space is off */
+    ok(dma_map(&d0, 0xc0000000, map_region(d1.fd, VFIO_SIM_COMPONENT_BAR, 0,
+                                           PAGE), PAGE, true, true));
+    g_assert_cmpuint(dma(d0.fd, 0xc0000000, 0x100, 8, VFIO_SIM_DMA_DST_LOCAL),
+                     ==, VFIO_SIM_DMA_DONE);
+    cfg_w(d1.fd, PCI_COMMAND, 4, 2);
+    g_assert_cmpuint(dma(d0.fd, 0xc0000000, 0x100, 8, VFIO_SIM_DMA_DST_LOCAL),
+                     ==, VFIO_SIM_DMA_FAULT);
+    cfg_w(d1.fd, PCI_COMMAND, 6, 2);
     close(d0.fd);
     close(d0.group);
     /* The second still works */

@@ -108,6 +108,7 @@ static void test_legacy(void)
     fails(ioctl(g, VFIO_GROUP_SET_CONTAINER, &null), EBADFD);
     ok(ioctl(g, VFIO_GROUP_SET_CONTAINER, &c));
     fails(ioctl(g, VFIO_GROUP_SET_CONTAINER, &c), EINVAL);
+    fails(ioctl(g, VFIO_GROUP_GET_DEVICE_FD, HOST0), EINVAL);
     ok(ioctl(c, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU));
     fails(ioctl(c, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), EINVAL);
     status.argsz = sizeof(status);

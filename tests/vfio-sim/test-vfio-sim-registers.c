@@ -156,6 +156,23 @@ static void test_reset(void)
     g_assert_cmpuint(reg_r(d.fd, VFIO_SIM_REG_RESETS), ==, resets + 5);
 }
 
+/* Without the capability the bit does nothing */
+static void test_no_flr(void)
+{
+    Dev d;
+
+    open_dev(&d, false);
+    control_ok("set " HOST0 " no-flr=1");
+    close_dev(&d);
+    open_dev(&d, false);
+    reg_w(d.fd, VFIO_SIM_REG_SCRATCH, 0x12345678);
+    cfg_w(d.fd, DEVCTL, cfg_r(d.fd, DEVCTL, 2) | PCI_EXP_DEVCTL_BCR_FLR, 2);
+    g_assert_cmphex(reg_r(d.fd, VFIO_SIM_REG_SCRATCH), ==, 0x12345678);
+    g_assert_false(cfg_r(d.fd, DEVCTL, 2) & PCI_EXP_DEVCTL_BCR_FLR);
+    g_assert_cmpuint(stat_of(HOST0, "flr"), ==, 0);
+    close_dev(&d);
+}
+
 static void test_config(void)
 {
     unsigned pos, n = 0, cxl = 0, others_after = 0;
@@ -256,6 +273,7 @@ const Case register_cases[] = {
     { .path = "hdm/iommufd", .fn = test_hdm, .arg = "iommufd" },
     { .path = "reset/legacy", .fn = test_reset, .arg = "legacy" },
     { .path = "reset/iommufd", .fn = test_reset, .arg = "iommufd" },
+    { .path = "no-flr", .fn = test_no_flr },
     { .path = "config", .fn = test_config },
     { }
 };

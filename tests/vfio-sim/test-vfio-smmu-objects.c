@@ -136,7 +136,8 @@ static void test_none(void)
     ok(hw_info(&d, &arg));
     g_assert_cmpuint(arg.out_data_type, ==, IOMMU_HW_INFO_TYPE_NONE);
     g_assert_cmpuint(arg.out_max_pasid_log2, ==, 0);
-    ok(alloc_hwpt(&d, NEST, d.ioas, NONE, NULL, 0, &hwpt));
+    fails(alloc_hwpt(&d, NEST, d.ioas, NONE, NULL, 0, &hwpt), EOPNOTSUPP);
+    ok(alloc_hwpt(&d, 0, d.ioas, NONE, NULL, 0, &hwpt));
     fails(alloc_viommu(&d, hwpt, 1, &id), ENOTTY);
     fails(alloc_vdevice(&d, hwpt, 1, &id), ENOTTY);
     fails(alloc_veventq(&d, 1, 1, &id, &fd), ENOTTY);
