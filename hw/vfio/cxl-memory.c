@@ -29,6 +29,7 @@
 #include "trace.h"
 
 #define ACTIVE_POLL_MS 50
+#define LATE_POLL_MS 1000
 
 /*
  * Gates in the guest's own registers
@@ -149,7 +150,8 @@ static void vfio_cxl_active_check(VFIOCXL *cxl)
                         vfio_cxl_name(cxl));
             cxl->active.late = true;
         }
-        timer_mod(&cxl->active.timer, now + ACTIVE_POLL_MS);
+        timer_mod(&cxl->active.timer,
+                  now + (cxl->active.late ? LATE_POLL_MS : ACTIVE_POLL_MS));
     }
     vfio_cxl_dvsec_set_active(&cxl->dvsecs, active);
     trace_vfio_cxl_active(vfio_cxl_name(cxl), active);

@@ -409,7 +409,7 @@ static void vfio_cxl_object_class_init(ObjectClass *klass, const void *data)
     vfio_cxl_query_class_init(klass);
 }
 
-/* The generation that is most likely to be merged; see also cxl-compat.c */
+/* The generation that is most likely to be merged */
 static const VFIOCXLKernel vfio_cxl_kernel_v6 = {
     .name = "v6",
     .region_type = VFIO_CXL_REGION_TYPE,
