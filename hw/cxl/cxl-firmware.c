@@ -514,9 +514,7 @@ void cxl_firmware_plug(CXLEndpoint *ep)
     Error *err = NULL;
     uint64_t base;
 
-    if (!info.firmware_commits || cxl_firmware_find()->in_reset ||
-        !cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
-                                   cxl_firmware_no_decoder, NULL)) {
+    if (!info.firmware_commits || cxl_firmware_find()->in_reset) {
         return;
     }
     for (GSList *l = endpoints; l; l = l->next) {
@@ -530,7 +528,10 @@ void cxl_firmware_plug(CXLEndpoint *ep)
             }
         }
     }
-    if (!cxl_firmware_find_place(ep, taken, 0, &base, NULL)) {
+    if (cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
+                                  cxl_firmware_no_decoder, NULL) ?
+        !cxl_firmware_find_place(ep, taken, 0, &base, NULL) :
+        !cxl_route_find_decoded(ep, info.memory_size, taken, &base)) {
         return;
     }
     trace_cxl_firmware_place(pdev->name, base, info.memory_size);

@@ -65,6 +65,42 @@ typedef struct RoutePoint {
     PCIDevice *port;
 } RoutePoint;
 
+static unsigned cxl_route_count_decoders(uint32_t *cache_mem)
+{
+    uint32_t cap = ldl_le_p(cache_mem + R_CXL_HDM_DECODER_CAPABILITY);
+    int count = cxl_decoder_count_dec(FIELD_EX32(cap,
+                                                 CXL_HDM_DECODER_CAPABILITY,
+                                                 DECODER_COUNT));
+
+    return MIN(count, CXL_HDM_DECODER_COUNT);
+}
+
+/* Read decoder @n of a host bridge or switch; false if it is not committed */
+static bool cxl_route_read_decoder(uint32_t *cache_mem, unsigned n,
+                                   PCIDevice *port, CXLHDMRange *range,
+                                   bool *to_port)
+{
+    const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
+                         R_CXL_HDM_DECODER0_BASE_LO;
+    uint32_t *reg = cache_mem + n * inc;
+    uint32_t ctrl = ldl_le_p(reg + R_CXL_HDM_DECODER0_CTRL);
+    uint32_t list = ldl_le_p(reg + R_CXL_HDM_DECODER0_TARGET_LIST_LO);
+
+    if (!FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
+        return false;
+    }
+    range->base = ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_LO) &
+                  R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
+    range->base |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_HI) << 32;
+    range->size = ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_LO) &
+                  R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
+    range->size |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_HI) << 32;
+    *to_port = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW) == 0 &&
+               pcie_find_port_by_pn(pci_get_bus(port),
+                                    extract32(list, 0, 8)) == port;
+    return true;
+}
+
 /*
  * Check whether a host bridge or switch sends an address to @port. As for
  * type 3 devices, the first committed decoder with the address decides.
@@ -73,39 +109,58 @@ static bool cxl_route_decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
                                       void *opaque)
 {
     RoutePoint *point = opaque;
-    const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
-                         R_CXL_HDM_DECODER0_BASE_LO;
-    uint32_t cap = ldl_le_p(cache_mem + R_CXL_HDM_DECODER_CAPABILITY);
-    int count = cxl_decoder_count_dec(FIELD_EX32(cap,
-                                                 CXL_HDM_DECODER_CAPABILITY,
-                                                 DECODER_COUNT));
 
     point->port = port;
-    for (int i = 0; i < MIN(count, CXL_HDM_DECODER_COUNT); i++) {
-        uint32_t *reg = cache_mem + i * inc;
-        uint32_t ctrl = ldl_le_p(reg + R_CXL_HDM_DECODER0_CTRL);
-        uint32_t list = ldl_le_p(reg + R_CXL_HDM_DECODER0_TARGET_LIST_LO);
-        uint64_t base, size;
+    for (unsigned i = 0; i < cxl_route_count_decoders(cache_mem); i++) {
+        CXLHDMRange range;
+        bool to_port;
 
-        if (!FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
+        if (!cxl_route_read_decoder(cache_mem, i, port, &range, &to_port)) {
             continue;
         }
-        base = ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_LO) &
-               R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
-        base |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_HI) << 32;
-        size = ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_LO) &
-               R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
-        size |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_HI) << 32;
-
-        if (base > point->at) {
-            if (size) {
-                point->size = MIN(point->size, base - point->at);
+        if (range.base > point->at) {
+            if (range.size) {
+                point->size = MIN(point->size, range.base - point->at);
             }
-        } else if (point->at - base < size) {
-            point->size = MIN(point->size, size - (point->at - base));
-            return FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW) == 0 &&
-                   pcie_find_port_by_pn(pci_get_bus(port),
-                                        extract32(list, 0, 8)) == port;
+        } else if (point->at - range.base < range.size) {
+            point->size = MIN(point->size,
+                              range.size - (point->at - range.base));
+            return to_port;
+        }
+    }
+    return false;
+}
+
+/* Check whether a decoder sends exactly the range @opaque to @port */
+static bool cxl_route_has_decoder(uint32_t *cache_mem, PCIDevice *port,
+                                  void *opaque)
+{
+    const CXLHDMRange *wanted = opaque;
+
+    for (unsigned i = 0; i < cxl_route_count_decoders(cache_mem); i++) {
+        CXLHDMRange range;
+        bool to_port;
+
+        if (cxl_route_read_decoder(cache_mem, i, port, &range, &to_port) &&
+            to_port && range.base == wanted->base &&
+            range.size == wanted->size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Add to @opaque what the first host bridge or switch sends to @port */
+static bool cxl_route_add_decoded(uint32_t *cache_mem, PCIDevice *port,
+                                  void *opaque)
+{
+    for (unsigned i = 0; i < cxl_route_count_decoders(cache_mem); i++) {
+        CXLHDMRange range = { };
+        bool to_port;
+
+        if (cxl_route_read_decoder(cache_mem, i, port, &range, &to_port) &&
+            to_port) {
+            g_array_append_val(opaque, range);
         }
     }
     return false;
@@ -171,6 +226,39 @@ bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp)
         return false;
     }
     return true;
+}
+
+static bool cxl_route_is_taken(const CXLHDMRange *range, const GArray *taken)
+{
+    for (unsigned i = 0; i < taken->len; i++) {
+        CXLHDMRange *r = &g_array_index(taken, CXLHDMRange, i);
+
+        if (ranges_overlap(range->base, range->size, r->base, r->size)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool cxl_route_find_decoded(CXLEndpoint *ep, uint64_t size, const GArray *taken,
+                            uint64_t *base)
+{
+    g_autoptr(GArray) ranges = g_array_new(false, false, sizeof(CXLHDMRange));
+    PCIDevice *pdev = cxl_endpoint_pci_device(ep);
+    PXBCXLDev *hb = cxl_route_host_bridge(pdev);
+
+    cxl_route_foreach_decoder(pdev, hb, cxl_route_add_decoded, ranges);
+    for (unsigned i = 0; i < ranges->len; i++) {
+        CXLHDMRange *range = &g_array_index(ranges, CXLHDMRange, i);
+
+        if (range->size == size && !cxl_route_is_taken(range, taken) &&
+            cxl_route_foreach_decoder(pdev, hb, cxl_route_has_decoder, range) &&
+            cxl_route_check(ep, range, NULL)) {
+            *base = range->base;
+            return true;
+        }
+    }
+    return false;
 }
 
 static void cxl_route_unmap(CXLRoutes *routes, CXLRouteMap *map)

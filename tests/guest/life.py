@@ -14,7 +14,7 @@ from console import PATIENCE, Session
 from debian import GuestError
 from image import add_files
 from tests import SessionTest, power_off
-from topology import ONE
+from topology import ONE, SWITCH
 
 # Kernels that take the memory away while Memory Space is off.
 SPACE_GATE = ('v4', 'v5')
@@ -229,6 +229,70 @@ class LifeTest(SessionTest):
         self.done(self.prefix + 'kexec')
 
 
+class ReplugTest(SessionTest):
+    """Linux's CXL drivers lose a device below a switch, and get it back."""
+
+    STEPS = ('region', 'unplug', 'plug')
+
+    def __init__(self, machine: str) -> None:
+        name = f'{machine}-replug-cxl'
+        self.prefix = f'guest/{name}/'
+        super().__init__(name, machine,
+                         [self.prefix + step for step in self.STEPS])
+        self.case = Case(machine, 'firmware', 'legacy', 'cxl', kernel='v6',
+                         topology=SWITCH)
+
+    def regions(self, session: Session, wanted: str) -> None:
+        """Wait until these are all regions, as START-SIZE."""
+        session.run(
+            'for n in $(seq 100); do found=; for r in '
+            '/sys/bus/cxl/devices/region*/resource; do [ ! -e $r ] || '
+            'found="$found$(cat $r)-$(cat ${r%/*}/size)"; done; '
+            f'[ "$found" = "{wanted}" ] && break; sleep 0.1; done; '
+            f'echo "regions: $found"; [ "$found" = "{wanted}" ]')
+
+    def steps(self, harness: Harness) -> None:
+        backing = Backing(harness.new_state(self.name) / 'memory', 1)
+        backing.write_tokens()
+        option = vfio_device(0, self.case.topology.slots[0],
+                             self.case.backend, 'auto')
+        # See LifeTest
+        command = harness.command(self.case, backing.path,
+                                  'cxlguest.mode=session pcie_port_pm=off',
+                                  harness.image(self.machine).initramfs)
+        with Session(harness.children, command + ['-device', option],
+                     harness.log(self.name), 240) as session:
+            session.wait_ready()
+            if session.run('[ -e /modules/cxl-accel.ko ] || echo none'):
+                for step in self.STEPS:
+                    self.skip(self.prefix + step, 'this kernel has no '
+                              'interface for CXL accelerator drivers')
+                power_off(session)
+                return
+            session.run('insmod /modules/cxl-accel.ko cxl=1')
+            decoder, = session.monitor.execute(
+                'query-vfio-cxl')[0]['decoders']    # type: ignore
+            region = f'{decoder["base"]:#x}-{decoder["size"]:#x}'
+            self.regions(session, region)
+            self.done(self.prefix + 'region', region)
+            for _ in range(2):
+                bdf = session.run('accelerators')[-1]
+                session.monitor.execute('device_del', id='accel0')
+                session.monitor.wait_event('DEVICE_DELETED', device='accel0')
+                self.regions(session, '')
+                session.monitor.execute('device_add',
+                                        **device_arguments(option))
+                session.run(f'for n in $(seq 300); do [ -e /dev/cxl-accel-{bdf}'
+                            ' ] && break; sleep 0.1; done')
+                self.regions(session, region)
+            self.done(self.prefix + 'unplug')
+            # The device reaches memory as before
+            session.run(f'cxl-guest --device={bdf} --mode=firmware '
+                        f'--driver=/dev/cxl-accel-{bdf} --seed={new_seed()}')
+            power_off(session)
+            self.done(self.prefix + 'plug', 'twice')
+
+
 def device_arguments(text: str) -> Dict[str, object]:
     """device_add's arguments from an option of -device."""
     words = text.split(',')
@@ -245,4 +309,5 @@ def life_tests(long: bool) -> List[SessionTest]:
         return [LifeTest(machine, kernel, LONG)
                 for kernel in ('v2-reset', 'v4', 'v5', 'v6')
                 for machine in ('q35', 'virt')]
-    return [LifeTest('q35', 'v2-reset', SHORT), LifeTest('virt', 'v6', SHORT)]
+    return [LifeTest('q35', 'v2-reset', SHORT), LifeTest('virt', 'v6', SHORT),
+            ReplugTest('q35'), ReplugTest('virt')]

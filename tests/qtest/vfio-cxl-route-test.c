@@ -661,6 +661,64 @@ static void test_plug(gconstpointer data)
     cxl_topology_stop(t);
 }
 
+/* The guest turns the slot off */
+static void unplug(CXLTopology *t, const char *port)
+{
+    cxl_node_power_slot(t, cxl_topology_find(t, port), false);
+    qtest_qmp_eventwait(t->qts, "DEVICE_DELETED");
+}
+
+/* Decoders that an unplugged device has left lead to the next one */
+static void test_plug_decoded(gconstpointer data)
+{
+    CXLTopology *t = cxl_topology_start(
+        mode_sim(data, "--memory=512M --devices=2"),
+        SWITCHES_PORTS DEVICE(1, "ds2") DEVICE(2, "ds3") ONE_WINDOW("2G"),
+        bridge_12);
+    CXLNode *ports[] = {
+        cxl_topology_find(t, "cxl.0"), cxl_topology_find(t, "us0"),
+        cxl_topology_find(t, "us1")
+    };
+    uint64_t place[] = {
+        cxl_node_base(t, cxl_topology_find(t, "dev1"), 0),
+        cxl_node_base(t, cxl_topology_find(t, "dev2"), 0),
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(ports); i++) {
+        unplug(t, "ds2");
+        unplug(t, "ds3");
+        /* In the other order: each gets its own place */
+        plug_ok(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'ds3'");
+        cxl_node_power_slot(t, cxl_topology_find(t, "ds3"), true);
+        plug_ok(t, "'id': 'dev1', 'host': '" HOST(1) "', 'bus': 'ds2'");
+        cxl_node_power_slot(t, cxl_topology_find(t, "ds2"), true);
+        cxl_topology_enumerate(t);
+        g_assert_true(cxl_topology_shows(t, place[0], HOST(1), 0));
+        g_assert_true(cxl_topology_shows(t, place[1], HOST(2), 0));
+
+        /* Without one of the decoders, or with another range, it does not */
+        unplug(t, "ds2");
+        for (unsigned n = 0; n < 2; n++) {
+            if (cxl_node_base(t, ports[i], n) == place[0]) {
+                decommit(t, ports[i], n);
+                cxl_node_write(t, ports[i], HDM_SIZE_LO(n), M256);
+                if (i == 1) {
+                    recommit(t, ports[i], n);
+                }
+            }
+        }
+        plug_ok(t, "'id': 'dev1', 'host': '" HOST(1) "', 'bus': 'ds2'");
+        cxl_node_power_slot(t, cxl_topology_find(t, "ds2"), true);
+        cxl_topology_enumerate(t);
+        g_assert_false(committed(t, cxl_topology_find(t, "dev1"), 0));
+        g_assert_true(cxl_topology_shows(t, place[1], HOST(2), 0));
+        qtest_system_reset(t->qts);
+        cxl_topology_enumerate(t);
+        g_assert_true(cxl_topology_shows(t, place[0], HOST(1), 0));
+    }
+    cxl_topology_stop(t);
+}
+
 /* A device that could not be placed at the next reset is refused cleanly */
 static void test_plug_refused(gconstpointer data)
 {
@@ -819,6 +877,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("other-device", one_kernel, test_other_device);
     vfio_cxl_add("decoders", vfio_cxl_kernels_v2, test_decoders);
     vfio_cxl_add("firmware-order", one_kernel, test_firmware_order);
+    vfio_cxl_add("plug-decoded", one_kernel, test_plug_decoded);
     vfio_cxl_add("firmware-type", one_kernel, test_firmware_type);
     vfio_cxl_add("firmware-stable", one_kernel, test_firmware_stable);
     vfio_cxl_add("firmware-alignment", one_kernel, test_firmware_alignment);
