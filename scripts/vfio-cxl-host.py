@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -38,8 +39,10 @@ examples:
   vfio-cxl-host.py                     all devices that vfio drivers have
   vfio-cxl-host.py c1:00.0             check it, print a command line
   vfio-cxl-host.py --libvirt c1:00.0   print a domain for "virsh define"
-  virsh dumpxml vm | vfio-cxl-host.py --libvirt --domain - c1:00.0 > new.xml
-                                       add the device to a domain
+  virsh dumpxml --inactive --security-info vm |
+      vfio-cxl-host.py --libvirt --domain - c1:00.0 > new.xml
+                                       add the device to a domain, for "virsh
+                                       define --validate new.xml"
   vfio-sim --memory=4G -- vfio-cxl-host.py c1:00.0
                                        without hardware
   vfio-sim --iommu=smmuv3 --devices=4 -- vfio-cxl-host.py --machine virt \\
@@ -280,8 +283,14 @@ def main() -> int:
     args = parse()
     report = host.Report()
     qemu = args.qemu or QEMU[args.machine]
+    # libvirt wants a path
+    found = shutil.which(qemu)
+    emulator = os.path.abspath(found) if found else qemu
     try:
         domain = domain_text(args)
+        if args.libvirt and not found and (args.qemu or domain is None):
+            raise plan.PlanError(f'{qemu}: no such program; give its path with '
+                                 '--qemu')
     except plan.PlanError as err:
         return usage(str(err))
     host.check_kernel(report)
@@ -299,7 +308,8 @@ def main() -> int:
         if guest.slots:
             guest.check()
             # Takes the size of memory and number of CPUs from the domain
-            xml = libvirt.text(guest, qemu, bits, args.managed, domain)
+            xml = libvirt.text(guest, emulator, bits, args.managed, domain,
+                               bool(args.qemu))
             words = plan.command(guest, qemu, bits)
     except plan.PlanError as err:
         return usage(str(err))

@@ -15,12 +15,17 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Dict, List, Optional
 
-from .plan import Plan, PlanError, Slot, bus, cpu, machine, windows
+from .plan import (BUS_STEP, Plan, PlanError, Slot, bus, cpu, machine,
+                   windows)
 
 QEMU_NS = 'http://libvirt.org/schemas/domain/qemu/1.0'
 ET.register_namespace('qemu', QEMU_NS)
 
 ARCH = {'q35': 'x86_64', 'virt': 'aarch64'}
+
+# Of CPU models that do not take them from the host
+DEFAULT_PHYS_BITS = 40
+LAST_BUS = 255
 
 
 def _qemu(parent: ET.Element, tag: str, **attributes: str) -> ET.Element:
@@ -87,6 +92,10 @@ def read(text: str, plan: Plan) -> ET.Element:
     memory = domain.find('memory')
     if memory is not None:
         plan.ram = _memory(memory)
+    limit = domain.find('maxMemory')
+    if limit is not None:
+        plan.hotplug = max(0, _memory(limit) - plan.ram) + \
+            (int(limit.get('slots', '0')) << 30)
     plan.cpus = int(domain.findtext('vcpu') or '1')
     for arg in domain.iter(f'{{{QEMU_NS}}}arg'):
         if 'cxl-fmw' in arg.get('value', ''):
@@ -148,13 +157,33 @@ def _hostdev(devices: ET.Element, address: str, managed: bool) -> ET.Element:
     return hostdev
 
 
-def _phys_bits(domain: ET.Element, bits: int) -> None:
+def _phys_bits(domain: ET.Element, plan: Plan, bits: int) -> None:
+    """Let the CPU have as many bits of address as the windows need."""
+    kvm = domain.get('type') == 'kvm'
     processor = domain.find('cpu')
+    if kvm:
+        wanted = {'mode': 'passthrough'}
+        enough = plan.bits <= DEFAULT_PHYS_BITS or (
+            processor is not None and
+            processor.get('mode') == 'host-passthrough')
+    else:
+        wanted = {'mode': 'emulate', 'bits': str(plan.bits)}
+        enough = 'phys-bits' not in cpu(plan, bits)
+    if enough or plan.machine != 'q35':
+        return
     if processor is None:
-        processor = ET.SubElement(domain, 'cpu', mode='maximum')
+        processor = ET.SubElement(domain, 'cpu', mode='host-passthrough' if kvm
+                                  else 'maximum')
     for old in processor.findall('maxphysaddr'):
         processor.remove(old)
-    ET.SubElement(processor, 'maxphysaddr', mode='emulate', bits=str(bits))
+    ET.SubElement(processor, 'maxphysaddr', wanted)
+
+
+def _free_bus(devices: ET.Element) -> int:
+    """How far to shift the numbers of buses past those of the domain."""
+    taken = [int(target.get('busNr', '0'), 0) for target in
+             devices.findall('controller/target')]
+    return max(0, max(taken, default=0) + BUS_STEP - bus(0))
 
 
 def _smmu(devices: ET.Element, plan: Plan, bridge: int, index: int) -> None:
@@ -224,12 +253,16 @@ def add(domain: ET.Element, plan: Plan, bits: int, managed: bool) -> None:
                       model='pcie-root')
     index = max(used, default=0) + 1
     first = _cells(domain, plan) if plan.nodes else 0
+    shift = _free_bus(devices)
     bridges: List[str] = []
     for bridge in plan.bridges:
         above = index
+        if bus(bridge) + shift + BUS_STEP > LAST_BUS:
+            raise PlanError('the domain has no numbers left for the buses of '
+                            'more host bridges')
         bridges.append(f'pci.{above}')
         _controller(devices, above, 'pcie-expander-bus',
-                    {'busNr': str(bus(bridge))})
+                    {'busNr': str(bus(bridge) + shift)})
         _override(domain, f'pci.{above}', driver='string:pxb-cxl',
                   hdm_for_passthrough='bool:true')
         if plan.smmus:
@@ -257,15 +290,25 @@ def add(domain: ET.Element, plan: Plan, bits: int, managed: bool) -> None:
         words += ['-object', 'iommufd,id=iommufd0']
     for word in words:
         _qemu(arguments, 'arg', value=word)
-    if 'phys-bits' in cpu(plan, bits):
-        _phys_bits(domain, plan.bits)
+    _phys_bits(domain, plan, bits)
 
 
 def text(plan: Plan, emulator: str, bits: int, managed: bool,
-         source: Optional[str]) -> str:
-    """The XML of a domain that has the devices of a plan."""
+         source: Optional[str], replace: bool) -> str:
+    """
+    The XML of a domain that has the devices of a plan.
+
+    @source: XML of a domain that gets them
+    @replace: it gets the emulator, too
+    """
     domain = skeleton(plan, emulator) if source is None else \
         read(source, plan)
+    if source is not None and replace:
+        devices = domain.find('devices')
+        assert devices is not None
+        for old in devices.findall('emulator'):
+            devices.remove(old)
+        ET.SubElement(devices, 'emulator').text = emulator
     add(domain, plan, bits, managed)
     ET.indent(domain)
     return ET.tostring(domain, encoding='unicode')

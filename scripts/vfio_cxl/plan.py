@@ -56,6 +56,8 @@ class Plan:
     cpus: int = 1
     bars: int = 0
     firmware: str = ''
+    # The range for memory that is plugged in later
+    hotplug: int = 0
 
     @property
     def bridges(self) -> List[int]:
@@ -74,6 +76,8 @@ class Plan:
         """The end of the guest's address space as far as q35 uses it."""
         low = 0x80000000 if self.ram >= 0xb0000000 else 0xb0000000
         end = 4 * GIB + max(0, self.ram - low)
+        if self.hotplug:
+            end = -(-end // GIB) * GIB + self.hotplug
 
         def above(start: int) -> int:
             # One MiB of host bridges' registers, then the windows
@@ -92,7 +96,7 @@ class Plan:
             return (self.top - 1).bit_length()
         # virt: RAM, less than one GiB of registers, BARs, windows
         hole = self.pci_hole if self.smmus else VIRT_PCI_HOLE
-        end = 257 * GIB + max(0, self.ram - 255 * GIB)
+        end = 257 * GIB + max(0, self.ram + self.hotplug - 255 * GIB)
         end = -(-end // hole) * hole + hole + \
             sum(slot.window for slot in self.slots)
         return (end - 1).bit_length()

@@ -517,7 +517,7 @@ class TestLibvirt(unittest.TestCase):
                                    'pci.9', 'ua-cxl1'])
 
     def test_refused(self) -> None:
-        first = tool('--libvirt', 'c1:00.0').stdout
+        first = tool('--libvirt', '--qemu', QEMU['q35'], 'c1:00.0').stdout
         for text, words in ((first, 'windows already'), ('<x/>', 'not the'),
                             ('no', 'not XML'),
                             (self.OLD.replace('pc-q35-10.2', 'pc'), 'for the '
@@ -525,6 +525,59 @@ class TestLibvirt(unittest.TestCase):
             done = tool('--libvirt', '--domain', '-', 'c1:00.0', text=text)
             self.assertEqual(done.returncode, 2)
             self.assertIn(words, done.stderr)
+
+    def into_old(self, *args: str, old: str = '',
+                 sim: Tuple[str, ...] = ()) -> ET.Element:
+        done = tool('--libvirt', '--domain', '-', 'c1:00.0', *args,
+                    text=old or self.OLD, sim=sim)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return ET.fromstring(done.stdout)
+
+    def test_emulator(self) -> None:
+        """A path, as libvirt wants it."""
+        done = tool('--libvirt', '--qemu', QEMU['q35'], 'c1:00.0')
+        self.assertEqual(ET.fromstring(done.stdout).findtext(
+            'devices/emulator'), QEMU['q35'], done.stderr)
+        self.assertEqual(
+            [e.text for e in self.into_old('--qemu', QEMU['q35']).iter(
+                'emulator')], [QEMU['q35']])
+        self.assertIsNone(self.into_old().find('devices/emulator'))
+        done = tool('--libvirt', '--qemu', 'no-such-qemu', 'c1:00.0')
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('no-such-qemu', done.stderr)
+
+    def test_more_bridges(self) -> None:
+        bridge = ("<controller type='pci' index='6' model='pcie-expander-bus'>"
+                  "<target busNr='{}'/></controller></devices>")
+        for there, wanted in (('64', ['64', '72']), ('100', ['100', '108']),
+                              ('0x20', ['0x20', '64'])):
+            domain = self.into_old(old=self.OLD.replace(
+                '</devices>', bridge.format(there)))
+            self.assertEqual([t.get('busNr') for t in domain.iter('target')
+                              if t.get('busNr')], wanted)
+        done = tool('--libvirt', '--domain', '-', 'c1:00.0',
+                    text=self.OLD.replace('</devices>', bridge.format(240)))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('no numbers left', done.stderr)
+
+    def test_bits_of_domain(self) -> None:
+        """With KVM only CPUs of the host's kind have its bits."""
+        for cpu, sim, wanted in (
+                ("<cpu mode='host-model'/>", ('--memory=2T',), 'passthrough'),
+                ('', ('--memory=2T',), 'passthrough'),
+                ("<cpu mode='host-passthrough'/>", ('--memory=2T',), None),
+                ("<cpu mode='host-model'/>", ('--memory=2G',), None)):
+            domain = self.into_old(
+                '--accel', 'tcg', old=self.OLD.replace('<os>', cpu + '<os>'),
+                sim=sim)
+            bits = domain.find('cpu/maxphysaddr')
+            self.assertEqual(None if bits is None else bits.get('mode'),
+                             wanted, cpu)
+        large = self.OLD.replace('<os>', "<maxMemory slots='1' unit='TiB'>2"
+                                 "</maxMemory><cpu mode='host-model'/><os>")
+        self.assertIsNotNone(self.into_old(
+            '--accel', 'tcg', old=large, sim=('--memory=2G',)).find(
+                'cpu/maxphysaddr'))
 
     def test_wide_addresses(self) -> None:
         reply = ask(sim=('--devices=16', '--memory=256G'))
