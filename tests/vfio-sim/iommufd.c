@@ -535,7 +535,7 @@ static int do_hwpt_alloc(SimIommufd *ictx, struct iommu_hwpt_alloc *cmd)
     if (sim_config()->smmu.count) {
         return sim_smmu_hwpt_alloc(ictx, cmd);
     }
-    /* Such an IOMMU has no nested translation */
+    /* Such an IOMMU cannot nest */
     if (cmd->flags || cmd->__reserved || cmd->data_type != IOMMU_HWPT_DATA_NONE) {
         return -EOPNOTSUPP;
     }

@@ -252,9 +252,9 @@ static int set_msix(SimDevice *dev, uint32_t flags,
                 if (!enabled) {
                     disable(dev);
                 }
-                /* The kernel takes those of the same call back */
-                while (enabled && i-- > 0) {
-                    set_fd(&irq->msix_fd[s->start + i], -1);
+                /* The kernel takes back those of the same call, this one too */
+                for (unsigned j = 0; enabled && j <= i; j++) {
+                    set_fd(&irq->msix_fd[s->start + j], -1);
                 }
                 return ret;
             }

@@ -93,14 +93,16 @@ static void test_msix(void)
     ok(set_irqs(d.fd, 2, NO_TRIGGER, 1, 1, NULL));
     g_assert_true(signalled(fds[1]));
 
-    /* Those before the one that fails are taken away, the rest stays */
+    /* Up to the one that fails they are taken away, the rest stays */
     fails(set_irqs(d.fd, 2, FD_TRIGGER, 0, 2, (int[]) { fds[0], null }),
           EINVAL);
-    reg_w(d.fd, VFIO_SIM_REG_DOORBELL, 0);
+    for (i = 0; i < 4; i++) {
+        reg_w(d.fd, VFIO_SIM_REG_DOORBELL, i);
+    }
     g_assert_false(signalled(fds[0]));
-    reg_w(d.fd, VFIO_SIM_REG_DOORBELL, 1);
-    g_assert_true(signalled(fds[1]));
-    ok(set_irqs(d.fd, 2, FD_TRIGGER, 0, 1, fds));
+    g_assert_false(signalled(fds[1]));
+    g_assert_true(signalled(fds[3]));
+    ok(set_irqs(d.fd, 2, FD_TRIGGER, 0, 2, fds));
 
     dma(d.fd, 0, 0x100, 16, VFIO_SIM_DMA_SRC_LOCAL | VFIO_SIM_DMA_DST_LOCAL |
                             VFIO_SIM_DMA_IRQ);
