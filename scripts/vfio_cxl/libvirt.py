@@ -25,7 +25,7 @@ ARCH = {'q35': 'x86_64', 'virt': 'aarch64'}
 
 # Of CPU models that do not take them from the host
 DEFAULT_PHYS_BITS = 40
-LAST_BUS = 255
+BUSES = 256
 
 
 def _qemu(parent: ET.Element, tag: str, **attributes: str) -> ET.Element:
@@ -169,6 +169,10 @@ def _phys_bits(domain: ET.Element, plan: Plan, bits: int) -> None:
     else:
         wanted = {'mode': 'emulate', 'bits': str(plan.bits)}
         enough = 'phys-bits' not in cpu(plan, bits)
+    known = None if processor is None else processor.find('maxphysaddr')
+    if known is not None and \
+            int(known.get('bits') or known.get('limit') or 64) < plan.bits:
+        enough = False
     if enough or plan.machine != 'q35':
         return
     if processor is None:
@@ -179,11 +183,16 @@ def _phys_bits(domain: ET.Element, plan: Plan, bits: int) -> None:
     ET.SubElement(processor, 'maxphysaddr', wanted)
 
 
-def _free_bus(devices: ET.Element) -> int:
-    """How far to shift the numbers of buses past those of the domain."""
+def _free_bus(devices: ET.Element, count: int) -> int:
+    """How far to shift our numbers of buses because of those in use."""
     taken = [int(target.get('busNr', '0'), 0) for target in
              devices.findall('controller/target')]
-    return max(0, max(taken, default=0) + BUS_STEP - bus(0))
+    for shift in range(0, BUSES - bus(count) + 1, BUS_STEP):
+        if not any(bus(0) + shift - BUS_STEP < number < bus(count) + shift
+                   for number in taken):
+            return shift
+    raise PlanError('the domain has no numbers left for the buses of more host '
+                    'bridges')
 
 
 def _smmu(devices: ET.Element, plan: Plan, bridge: int, index: int) -> None:
@@ -253,13 +262,10 @@ def add(domain: ET.Element, plan: Plan, bits: int, managed: bool) -> None:
                       model='pcie-root')
     index = max(used, default=0) + 1
     first = _cells(domain, plan) if plan.nodes else 0
-    shift = _free_bus(devices)
+    shift = _free_bus(devices, len(plan.bridges))
     bridges: List[str] = []
     for bridge in plan.bridges:
         above = index
-        if bus(bridge) + shift + BUS_STEP > LAST_BUS:
-            raise PlanError('the domain has no numbers left for the buses of '
-                            'more host bridges')
         bridges.append(f'pci.{above}')
         _controller(devices, above, 'pcie-expander-bus',
                     {'busNr': str(bus(bridge) + shift)})

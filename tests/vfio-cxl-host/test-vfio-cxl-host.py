@@ -549,14 +549,16 @@ class TestLibvirt(unittest.TestCase):
     def test_more_bridges(self) -> None:
         bridge = ("<controller type='pci' index='6' model='pcie-expander-bus'>"
                   "<target busNr='{}'/></controller></devices>")
-        for there, wanted in (('64', ['64', '72']), ('100', ['100', '108']),
-                              ('0x20', ['0x20', '64'])):
+        for there, wanted in (('64', '72'), ('70', '80'), ('57', '72'),
+                              ('56', '64'), ('0x20', '64'), ('254', '64')):
             domain = self.into_old(old=self.OLD.replace(
                 '</devices>', bridge.format(there)))
             self.assertEqual([t.get('busNr') for t in domain.iter('target')
-                              if t.get('busNr')], wanted)
-        done = tool('--libvirt', '--domain', '-', 'c1:00.0',
-                    text=self.OLD.replace('</devices>', bridge.format(240)))
+                              if t.get('busNr')], [there, wanted])
+        full = self.OLD
+        for number in range(64, 256, 8):
+            full = full.replace('</devices>', bridge.format(number))
+        done = tool('--libvirt', '--domain', '-', 'c1:00.0', text=full)
         self.assertEqual(done.returncode, 2)
         self.assertIn('no numbers left', done.stderr)
 
@@ -566,6 +568,8 @@ class TestLibvirt(unittest.TestCase):
                 ("<cpu mode='host-model'/>", ('--memory=2T',), 'passthrough'),
                 ('', ('--memory=2T',), 'passthrough'),
                 ("<cpu mode='host-passthrough'/>", ('--memory=2T',), None),
+                ("<cpu mode='host-passthrough'><maxphysaddr mode='emulate' "
+                 "bits='40'/></cpu>", ('--memory=2T',), 'passthrough'),
                 ("<cpu mode='host-model'/>", ('--memory=2G',), None)):
             domain = self.into_old(
                 '--accel', 'tcg', old=self.OLD.replace('<os>', cpu + '<os>'),
