@@ -151,7 +151,8 @@ static void vfio_cxl_active_check(VFIOCXL *cxl)
             cxl->active.late = true;
         }
         timer_mod(&cxl->active.timer,
-                  now + (cxl->active.late ? LATE_POLL_MS : ACTIVE_POLL_MS));
+                  now + (now > cxl->active.deadline ? LATE_POLL_MS :
+                                                      ACTIVE_POLL_MS));
     }
     vfio_cxl_dvsec_set_active(&cxl->dvsecs, active);
     trace_vfio_cxl_active(vfio_cxl_name(cxl), active);

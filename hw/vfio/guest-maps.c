@@ -62,7 +62,7 @@ static void vfio_guest_maps_suspend(VFIOGuestMaps *maps, VFIOGuestMap *map)
                           "0x%" HWADDR_PRIx ", 0x%" HWADDR_PRIx " bytes: %s",
                           map->iova, map->size, strerror(-ret));
     }
-    map->mapped = ret;
+    map->mapped = ret != 0;
 }
 
 static void vfio_guest_maps_resume(VFIOGuestMaps *maps, VFIOGuestMap *map,
@@ -70,7 +70,7 @@ static void vfio_guest_maps_resume(VFIOGuestMaps *maps, VFIOGuestMap *map,
 {
     int ret = vfio_container_dma_map(maps->bcontainer, map->iova, map->size,
                                      memory_region_get_ram_ptr(mr) + offset,
-                                     map->readonly, mr);
+                                     map->readonly || mr->readonly, mr);
 
     trace_vfio_guest_maps_resume(map->iova, map->size, map->gpa, ret);
     map->mapped = !ret;

@@ -22,7 +22,9 @@ typedef struct VFIOContainer VFIOContainer;
  *
  * The mapping is removed when the memory leaves @gpa, and made again when
  * memory of a RAM device is there. If the kernel has refused it because an
- * earlier one is still there, nothing changes.
+ * earlier one is still there, that one's record stays. Of mappings that the
+ * kernel does not have, only so many are recorded, and none on sPAPR, which
+ * replaces mappings without removing them.
  */
 void vfio_guest_maps_add(VFIOContainer *bcontainer, hwaddr iova, hwaddr size,
                          hwaddr gpa, bool readonly, bool mapped);
