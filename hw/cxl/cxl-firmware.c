@@ -131,17 +131,15 @@ typedef struct PortRange {
 /* Endpoints below a host bridge that have been placed, and where */
 typedef struct Plan {
     PXBCXLDev *hb;
-    bool merge;     /* neighbouring ranges can share decoders */
     GPtrArray *endpoints;
     GArray *ranges;
 } Plan;
 
-static Plan *cxl_firmware_plan_new(PXBCXLDev *hb, bool merge)
+static Plan *cxl_firmware_plan_new(PXBCXLDev *hb)
 {
     Plan *plan = g_new(Plan, 1);
 
     plan->hb = hb;
-    plan->merge = merge;
     plan->endpoints = g_ptr_array_new();
     plan->ranges = g_array_new(false, false, sizeof(CXLHDMRange));
     return plan;
@@ -186,16 +184,22 @@ static gint cxl_firmware_compare_port_ranges(gconstpointer a, gconstpointer b)
     return ra->base < rb->base ? -1 : ra->base > rb->base;
 }
 
+static bool cxl_firmware_can_share(const PortRange *run, const PortRange *next)
+{
+    return next->port == run->port && next->host_only == run->host_only &&
+           next->base == run->base + run->size;
+}
+
 /*
  * All decoders that a plan needs in host bridge and switches, in ascending
- * order for each: one for each device or, merged, for each run of neighbouring
- * ranges of the same type behind the same port.
+ * order for each: one for each device, as Linux expects it. If these are too
+ * many, neighbouring ranges of the same type behind the same port share one.
  */
 static GArray *cxl_firmware_plan_decoders(Plan *plan)
 {
     GArray *all = g_array_new(false, false, sizeof(PortRange));
     AddPort add = { .decoders = all };
-    unsigned last = 0;
+    unsigned kept = 0, next;
 
     for (unsigned i = 0; i < plan->endpoints->len; i++) {
         CXLEndpoint *ep = g_ptr_array_index(plan->endpoints, i);
@@ -206,21 +210,23 @@ static GArray *cxl_firmware_plan_decoders(Plan *plan)
                                   plan->hb, cxl_firmware_add_port, &add);
     }
     g_array_sort(all, cxl_firmware_compare_port_ranges);
-    for (unsigned i = 1; i < all->len; i++) {
-        PortRange *run = &g_array_index(all, PortRange, last);
-        PortRange *entry = &g_array_index(all, PortRange, i);
+    for (unsigned first = 0; first < all->len; first = next) {
+        PortRange *entry = &g_array_index(all, PortRange, 0);
 
-        if (plan->merge && entry->cache_mem == run->cache_mem &&
-            entry->port == run->port && entry->host_only == run->host_only &&
-            entry->base == run->base + run->size) {
-            run->size += entry->size;
-        } else {
-            g_array_index(all, PortRange, ++last) = *entry;
+        for (next = first; next < all->len &&
+             entry[next].cache_mem == entry[first].cache_mem; next++) {
+            /* those of one host bridge or switch */
+        }
+        for (unsigned i = first; i < next; i++) {
+            if (next - first > CXL_HDM_DECODER_COUNT && i > first &&
+                cxl_firmware_can_share(&entry[kept - 1], &entry[i])) {
+                entry[kept - 1].size += entry[i].size;
+            } else {
+                entry[kept++] = entry[i];
+            }
         }
     }
-    if (all->len) {
-        g_array_set_size(all, last + 1);
-    }
+    g_array_set_size(all, kept);
     return all;
 }
 
@@ -276,9 +282,7 @@ static bool cxl_firmware_plan_add(Plan *plan, CXLEndpoint *ep, unsigned align,
 /*
  * Place all @endpoints that want it and are below @hb. A failure does not stop
  * later endpoints from being placed; @errp is set then, and the plan is the
- * best one found. Operating systems may expect a decoder for exactly the range
- * of each device, as Linux does, so decoders are merged only if there would be
- * too few.
+ * best one found.
  */
 static Plan *cxl_firmware_plan_host_bridge(GSList *endpoints, PXBCXLDev *hb,
                                            Error **errp)
@@ -286,21 +290,20 @@ static Plan *cxl_firmware_plan_host_bridge(GSList *endpoints, PXBCXLDev *hb,
     Error *first = NULL;
     Plan *plan = NULL;
 
-    for (unsigned i = 0; i < 2 * ARRAY_SIZE(aligns) && (!plan || first); i++) {
+    for (unsigned i = 0; i < ARRAY_SIZE(aligns) && (!plan || first); i++) {
         if (plan) {
             cxl_firmware_plan_free(plan);
             error_free(first);
             first = NULL;
         }
-        plan = cxl_firmware_plan_new(hb, i >= ARRAY_SIZE(aligns));
+        plan = cxl_firmware_plan_new(hb);
         for (GSList *l = endpoints; l; l = l->next) {
             PCIDevice *pdev = cxl_endpoint_pci_device(l->data);
             Error *err = NULL;
 
             if (cxl_endpoint_info(l->data).firmware_commits &&
                 cxl_route_host_bridge(pdev) == hb) {
-                cxl_firmware_plan_add(plan, l->data, i % ARRAY_SIZE(aligns),
-                                      &err);
+                cxl_firmware_plan_add(plan, l->data, i, &err);
                 error_propagate(&first, err);
             }
         }
@@ -531,7 +534,7 @@ void cxl_firmware_plug(CXLEndpoint *ep)
     if (cxl_route_foreach_decoder(pdev, cxl_route_host_bridge(pdev),
                                   cxl_firmware_no_decoder, NULL) ?
         !cxl_firmware_find_place(ep, taken, 0, &base, NULL) :
-        !cxl_route_find_decoded(ep, info.memory_size, taken, &base)) {
+        !cxl_route_find_decoded(ep, taken, &base)) {
         return;
     }
     trace_cxl_firmware_place(pdev->name, base, info.memory_size);

@@ -75,10 +75,17 @@ static unsigned cxl_route_count_decoders(uint32_t *cache_mem)
     return MIN(count, CXL_HDM_DECODER_COUNT);
 }
 
+/* What a decoder of a host bridge or switch sends, and whether to the port */
+typedef struct PortDecoder {
+    uint64_t base;
+    uint64_t size;
+    bool host_only;
+    bool to_port;
+} PortDecoder;
+
 /* Read decoder @n of a host bridge or switch; false if it is not committed */
 static bool cxl_route_read_decoder(uint32_t *cache_mem, unsigned n,
-                                   PCIDevice *port, CXLHDMRange *range,
-                                   bool *to_port)
+                                   PCIDevice *port, PortDecoder *d)
 {
     const unsigned inc = R_CXL_HDM_DECODER1_BASE_LO -
                          R_CXL_HDM_DECODER0_BASE_LO;
@@ -89,15 +96,16 @@ static bool cxl_route_read_decoder(uint32_t *cache_mem, unsigned n,
     if (!FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, COMMITTED)) {
         return false;
     }
-    range->base = ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_LO) &
-                  R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
-    range->base |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_HI) << 32;
-    range->size = ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_LO) &
-                  R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
-    range->size |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_HI) << 32;
-    *to_port = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW) == 0 &&
-               pcie_find_port_by_pn(pci_get_bus(port),
-                                    extract32(list, 0, 8)) == port;
+    d->base = ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_LO) &
+              R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
+    d->base |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_BASE_HI) << 32;
+    d->size = ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_LO) &
+              R_CXL_HDM_DECODER0_BASE_LO_L_MASK;
+    d->size |= (uint64_t)ldl_le_p(reg + R_CXL_HDM_DECODER0_SIZE_HI) << 32;
+    d->host_only = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, TYPE);
+    d->to_port = FIELD_EX32(ctrl, CXL_HDM_DECODER0_CTRL, IW) == 0 &&
+                 pcie_find_port_by_pn(pci_get_bus(port),
+                                      extract32(list, 0, 8)) == port;
     return true;
 }
 
@@ -112,55 +120,50 @@ static bool cxl_route_decodes_to_port(uint32_t *cache_mem, PCIDevice *port,
 
     point->port = port;
     for (unsigned i = 0; i < cxl_route_count_decoders(cache_mem); i++) {
-        CXLHDMRange range;
-        bool to_port;
+        PortDecoder d;
 
-        if (!cxl_route_read_decoder(cache_mem, i, port, &range, &to_port)) {
+        if (!cxl_route_read_decoder(cache_mem, i, port, &d)) {
             continue;
         }
-        if (range.base > point->at) {
-            if (range.size) {
-                point->size = MIN(point->size, range.base - point->at);
+        if (d.base > point->at) {
+            if (d.size) {
+                point->size = MIN(point->size, d.base - point->at);
             }
-        } else if (point->at - range.base < range.size) {
-            point->size = MIN(point->size,
-                              range.size - (point->at - range.base));
-            return to_port;
+        } else if (point->at - d.base < d.size) {
+            point->size = MIN(point->size, d.size - (point->at - d.base));
+            return d.to_port;
         }
     }
     return false;
 }
 
-/* Check whether a decoder sends exactly the range @opaque to @port */
+/* Check whether a decoder sends @port exactly what @opaque does */
 static bool cxl_route_has_decoder(uint32_t *cache_mem, PCIDevice *port,
                                   void *opaque)
 {
-    const CXLHDMRange *wanted = opaque;
+    const PortDecoder *wanted = opaque;
 
     for (unsigned i = 0; i < cxl_route_count_decoders(cache_mem); i++) {
-        CXLHDMRange range;
-        bool to_port;
+        PortDecoder d;
 
-        if (cxl_route_read_decoder(cache_mem, i, port, &range, &to_port) &&
-            to_port && range.base == wanted->base &&
-            range.size == wanted->size) {
+        if (cxl_route_read_decoder(cache_mem, i, port, &d) && d.to_port &&
+            d.base == wanted->base && d.size == wanted->size &&
+            d.host_only == wanted->host_only) {
             return true;
         }
     }
     return false;
 }
 
-/* Add to @opaque what the first host bridge or switch sends to @port */
+/* Add to @opaque the decoders of the host bridge or switch above @port */
 static bool cxl_route_add_decoded(uint32_t *cache_mem, PCIDevice *port,
                                   void *opaque)
 {
     for (unsigned i = 0; i < cxl_route_count_decoders(cache_mem); i++) {
-        CXLHDMRange range = { };
-        bool to_port;
+        PortDecoder d;
 
-        if (cxl_route_read_decoder(cache_mem, i, port, &range, &to_port) &&
-            to_port) {
-            g_array_append_val(opaque, range);
+        if (cxl_route_read_decoder(cache_mem, i, port, &d) && d.to_port) {
+            g_array_append_val(opaque, d);
         }
     }
     return false;
@@ -240,21 +243,28 @@ static bool cxl_route_is_taken(const CXLHDMRange *range, const GArray *taken)
     return false;
 }
 
-bool cxl_route_find_decoded(CXLEndpoint *ep, uint64_t size, const GArray *taken,
+bool cxl_route_find_decoded(CXLEndpoint *ep, const GArray *taken,
                             uint64_t *base)
 {
-    g_autoptr(GArray) ranges = g_array_new(false, false, sizeof(CXLHDMRange));
+    CXLEndpointInfo info = cxl_endpoint_info(ep);
+    g_autoptr(GArray) found = g_array_new(false, false, sizeof(PortDecoder));
     PCIDevice *pdev = cxl_endpoint_pci_device(ep);
     PXBCXLDev *hb = cxl_route_host_bridge(pdev);
 
-    cxl_route_foreach_decoder(pdev, hb, cxl_route_add_decoded, ranges);
-    for (unsigned i = 0; i < ranges->len; i++) {
-        CXLHDMRange *range = &g_array_index(ranges, CXLHDMRange, i);
+    cxl_route_foreach_decoder(pdev, hb, cxl_route_add_decoded, found);
+    for (unsigned i = 0; i < found->len; i++) {
+        PortDecoder *d = &g_array_index(found, PortDecoder, i);
+        CXLHDMRange range = { .base = d->base, .size = d->size };
+        RoutePoint point = { .at = d->base, .size = d->size };
 
-        if (range->size == size && !cxl_route_is_taken(range, taken) &&
-            cxl_route_foreach_decoder(pdev, hb, cxl_route_has_decoder, range) &&
-            cxl_route_check(ep, range, NULL)) {
-            *base = range->base;
+        if (d->size == info.memory_size && d->host_only == info.host_only &&
+            !cxl_route_is_taken(&range, taken) &&
+            cxl_route_foreach_decoder(pdev, hb, cxl_route_has_decoder, d) &&
+            /* Others do not come first, for any part of it */
+            cxl_route_foreach_decoder(pdev, hb, cxl_route_decodes_to_port,
+                                      &point) && point.size == d->size &&
+            cxl_route_check(ep, &range, NULL)) {
+            *base = d->base;
             return true;
         }
     }

@@ -324,11 +324,12 @@ static void test_firmware_alignment(gconstpointer data)
         g_assert_true(cxl_topology_shows(t, t->window[0] + 2 * i * M256,
                                          hosts[i], 0));
     }
-    /* Neighbours behind the same port share one */
+    /* Neighbours behind the same port share one where there are too few */
     assert_decoder(t, "cxl.0", 0, t->window[0], 2 * M256, 0);
     assert_decoder(t, "cxl.0", 1, t->window[0] + 2 * M256, 8 * M256, 2);
     assert_decoder(t, "us0", 0, t->window[0] + 2 * M256, 2 * M256, 0);
-    assert_decoder(t, "us0", 1, t->window[0] + 4 * M256, 6 * M256, 1);
+    assert_decoder(t, "us0", 1, t->window[0] + 4 * M256, 2 * M256, 1);
+    assert_decoder(t, "us0", 3, t->window[0] + 8 * M256, 2 * M256, 1);
     assert_decoder(t, "us1", 1, t->window[0] + 6 * M256, 2 * M256, 3);
     cxl_topology_stop(t);
 }
@@ -716,6 +717,14 @@ static void test_plug_decoded(gconstpointer data)
         cxl_topology_enumerate(t);
         g_assert_true(cxl_topology_shows(t, place[0], HOST(1), 0));
     }
+    /* Nor does a device with memory of the other type */
+    unplug(t, "ds2");
+    qobject_unref(vfio_sim_command(t->sim, "set " HOST(1)
+                                   " mangle=hdm-host-only"));
+    plug_ok(t, "'id': 'dev1', 'host': '" HOST(1) "', 'bus': 'ds2'");
+    cxl_node_power_slot(t, cxl_topology_find(t, "ds2"), true);
+    cxl_topology_enumerate(t);
+    g_assert_false(committed(t, cxl_topology_find(t, "dev1"), 0));
     cxl_topology_stop(t);
 }
 

@@ -61,14 +61,14 @@ CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
 /**
  * cxl_route_find_decoded() - Find a range that is already sent to an endpoint
  * @ep: the endpoint
- * @size: bytes
  * @taken: CXLHDMRanges that others use
  * @base: where to store the guest physical address
  *
  * Returns: true if each host bridge and switch on the way has a decoder for
- * exactly this range. They may be left from an earlier device.
+ * exactly a range of the size and type of the memory, which is in a window and
+ * not mapped for another endpoint. They may be left from an earlier device.
  */
-bool cxl_route_find_decoded(CXLEndpoint *ep, uint64_t size, const GArray *taken,
+bool cxl_route_find_decoded(CXLEndpoint *ep, const GArray *taken,
                             uint64_t *base);
 
 /**
