@@ -13,7 +13,6 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
-#include "qemu/range.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "hw/cxl/cxl.h"
@@ -61,24 +60,17 @@ static bool cxl_firmware_find_in_window(CXLFixedWindow *fw, uint64_t size,
                                         uint64_t *base)
 {
     uint64_t at = ROUND_UP(fw->base, align);
-    bool moved;
 
-    do {
-        moved = false;
-        if (at - fw->base > fw->size || size > fw->size - (at - fw->base)) {
-            return false;
-        }
-        for (unsigned i = 0; i < taken->len; i++) {
-            CXLHDMRange *r = &g_array_index(taken, CXLHDMRange, i);
+    while (at - fw->base <= fw->size && size <= fw->size - (at - fw->base)) {
+        const CXLHDMRange *r = cxl_route_find_overlap(taken, at, size);
 
-            if (ranges_overlap(at, size, r->base, r->size)) {
-                at = ROUND_UP(r->base + r->size, align);
-                moved = true;
-            }
+        if (!r) {
+            *base = at;
+            return true;
         }
-    } while (moved);
-    *base = at;
-    return true;
+        at = ROUND_UP(r->base + r->size, align);
+    }
+    return false;
 }
 
 /*

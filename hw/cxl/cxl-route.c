@@ -231,16 +231,17 @@ bool cxl_route_check(CXLEndpoint *ep, const CXLHDMRange *range, Error **errp)
     return true;
 }
 
-static bool cxl_route_is_taken(const CXLHDMRange *range, const GArray *taken)
+const CXLHDMRange *cxl_route_find_overlap(const GArray *ranges, uint64_t base,
+                                          uint64_t size)
 {
-    for (unsigned i = 0; i < taken->len; i++) {
-        CXLHDMRange *r = &g_array_index(taken, CXLHDMRange, i);
+    for (unsigned i = 0; i < ranges->len; i++) {
+        const CXLHDMRange *r = &g_array_index(ranges, CXLHDMRange, i);
 
-        if (ranges_overlap(range->base, range->size, r->base, r->size)) {
-            return true;
+        if (ranges_overlap(base, size, r->base, r->size)) {
+            return r;
         }
     }
-    return false;
+    return NULL;
 }
 
 bool cxl_route_find_decoded(CXLEndpoint *ep, const GArray *taken,
@@ -258,7 +259,7 @@ bool cxl_route_find_decoded(CXLEndpoint *ep, const GArray *taken,
         RoutePoint point = { .at = d->base, .size = d->size };
 
         if (d->size == info.memory_size && d->host_only == info.host_only &&
-            !cxl_route_is_taken(&range, taken) &&
+            !cxl_route_find_overlap(taken, d->base, d->size) &&
             cxl_route_foreach_decoder(pdev, hb, cxl_route_has_decoder, d) &&
             /* Others do not come first, for any part of it */
             cxl_route_foreach_decoder(pdev, hb, cxl_route_decodes_to_port,

@@ -269,6 +269,18 @@ static void test_firmware_type(gconstpointer data)
                       (n != 0));
     }
     cxl_topology_stop(t);
+
+    /* Neighbours of different types share none */
+    t = cxl_topology_start(
+        mode_sim(data, "--memory=512M --devices=5 "
+                 "--set='0000:c4:00.0 mangle=hdm-host-only'"),
+        SWITCHES_PORTS SWITCHES_DEVICES
+        " -device cxl-downstream,id=ds4,bus=us1,chassis=2,slot=4,port=4"
+        DEVICE(5, "ds4") ONE_WINDOW("8G"), bridge_12);
+    assert_decoder(t, "cxl.0", 1, t->window[0] + 2 * M256, 2 * M256, 2);
+    assert_decoder(t, "cxl.0", 2, t->window[0] + 4 * M256, 2 * M256, 2);
+    assert_decoder(t, "cxl.0", 3, t->window[0] + 6 * M256, 4 * M256, 2);
+    cxl_topology_stop(t);
 }
 
 /* A device behind another bridge moves nothing, whatever its bus number */
@@ -728,6 +740,38 @@ static void test_plug_decoded(gconstpointer data)
     cxl_topology_stop(t);
 }
 
+/* Two functions behind the same port never get the same range */
+static void test_plug_functions(gconstpointer data)
+{
+    CXLTopology *t = cxl_topology_start(
+        mode_sim(data, "--memory=512M --devices=2"),
+        SWITCHES_BRIDGE SWITCHES_RP0 SWITCHES_RP1
+        DEVICE(1, "rp0") ",addr=0.0,multifunction=on"
+        DEVICE(2, "rp0") ",addr=0.1" ONE_WINDOW("2G"), bridge_12);
+    uint64_t place[] = {
+        cxl_node_base(t, cxl_topology_find(t, "dev1"), 0),
+        cxl_node_base(t, cxl_topology_find(t, "dev2"), 0),
+    };
+    uint64_t first, second;
+
+    cxl_node_power_slot(t, cxl_topology_find(t, "rp0"), false);
+    qtest_qmp_eventwait(t->qts, "DEVICE_DELETED");
+    qtest_qmp_eventwait(t->qts, "DEVICE_DELETED");
+    plug_ok(t, "'id': 'dev2', 'host': '" HOST(2) "', 'bus': 'rp0', "
+            "'addr': '0.1'");
+    plug_ok(t, "'id': 'dev1', 'host': '" HOST(1) "', 'bus': 'rp0', "
+            "'addr': '0.0', 'multifunction': true");
+    cxl_node_power_slot(t, cxl_topology_find(t, "rp0"), true);
+    cxl_topology_enumerate(t);
+    first = cxl_node_base(t, cxl_topology_find(t, "dev1"), 0);
+    second = cxl_node_base(t, cxl_topology_find(t, "dev2"), 0);
+    g_assert_cmphex(MIN(first, second), ==, MIN(place[0], place[1]));
+    g_assert_cmphex(MAX(first, second), ==, MAX(place[0], place[1]));
+    g_assert_true(cxl_topology_shows(t, first, HOST(1), 0));
+    g_assert_true(cxl_topology_shows(t, second, HOST(2), 0));
+    cxl_topology_stop(t);
+}
+
 /* A device that could not be placed at the next reset is refused cleanly */
 static void test_plug_refused(gconstpointer data)
 {
@@ -886,6 +930,7 @@ int main(int argc, char **argv)
     vfio_cxl_add("other-device", one_kernel, test_other_device);
     vfio_cxl_add("decoders", vfio_cxl_kernels_v2, test_decoders);
     vfio_cxl_add("firmware-order", one_kernel, test_firmware_order);
+    vfio_cxl_add("plug-functions", gates, test_plug_functions);
     vfio_cxl_add("plug-decoded", one_kernel, test_plug_decoded);
     vfio_cxl_add("firmware-type", one_kernel, test_firmware_type);
     vfio_cxl_add("firmware-stable", one_kernel, test_firmware_stable);

@@ -536,7 +536,8 @@ static int do_hwpt_alloc(SimIommufd *ictx, struct iommu_hwpt_alloc *cmd)
         return sim_smmu_hwpt_alloc(ictx, cmd);
     }
     /* Such an IOMMU cannot nest */
-    if (cmd->flags || cmd->__reserved || cmd->data_type != IOMMU_HWPT_DATA_NONE) {
+    if (cmd->flags || cmd->__reserved ||
+        cmd->data_type != IOMMU_HWPT_DATA_NONE) {
         return -EOPNOTSUPP;
     }
     if (cmd->data_len) {

@@ -59,6 +59,17 @@ CXLRouteState cxl_route_status(CXLEndpoint *ep, unsigned n,
                                CXLRouteStatus *status);
 
 /**
+ * cxl_route_find_overlap() - Find a range that overlaps another
+ * @ranges: CXLHDMRanges
+ * @base: guest physical address
+ * @size: bytes
+ *
+ * Returns: the first one in @ranges, NULL if there is none
+ */
+const CXLHDMRange *cxl_route_find_overlap(const GArray *ranges, uint64_t base,
+                                          uint64_t size);
+
+/**
  * cxl_route_find_decoded() - Find a range that is already sent to an endpoint
  * @ep: the endpoint
  * @taken: CXLHDMRanges that others use
